@@ -62,12 +62,12 @@ $(VENV)/installed-dev: $(DEV_LOCK) $(VENV)/installed
 	$(call packages,$(DEV_LOCK))
 	@touch $@
 
-# Tools in environments of their own, which the proxy never sees.
+# Tools in environments of their own, which the proxy never sees. They run seldom: bytecode is compiled when it is needed.
 $(TOOLS)/installed $(DEPLOY)/installed: .venv-%/installed: requirements-%.lock requirements-installer.lock
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python $(INSTALL) -r requirements-installer.lock
+	.venv-$*/bin/python $(INSTALL) --no-compile -r requirements-installer.lock
 	@.venv-$*/bin/python -m pip --quiet --quiet uninstall --yes setuptools
-	.venv-$*/bin/python $(INSTALL) -r requirements-$*.lock
+	.venv-$*/bin/python $(INSTALL) --no-compile -r requirements-$*.lock
 	@touch $@
 
 # What the pinned release does not need another version of stays as it is locked. WITH replaces a requirement that cannot be had.

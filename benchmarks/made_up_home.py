@@ -35,7 +35,10 @@ STATE, HISTORY = ".state/pool.sqlite3", ".state/history.sqlite"
 # How often the history is written; a running proxy writes it every second.
 HALF_DAY = 43200
 # How much of each budget is spent, by its scope and period.
-SPENT = {"all": {Period.WEEK: 0.42, Period.MONTH: 0.78}, f"group:{GROUPS[-1]}": {Period.MONTH: 0.96}}
+SHARES = dict(zip(GROUPS, (0.41, 0.66, 0.52, 0.34, 0.58, 0.96), strict=True))
+SPENT = {"all": {Period.WEEK: 0.42, Period.MONTH: 0.78}} | {
+    f"group:{name}": {Period.MONTH: share} for name, share in SHARES.items()
+}
 # The budget of each user, in USD.
 DAILY = {"day": 6}
 
@@ -86,7 +89,7 @@ def config(team: Team, upstream: str, limits: dict[str, dict[str, int]]) -> dict
             prices[name] = dict(zip(("input", "output", "cache_read", "cache_write"), model.prices, strict=True))
     block = {
         "users": {member.name: {"groups": [*member.groups]} for member in members_of(team)},
-        "groups": {GROUPS[-1]: {"budget": limits[f"group:{GROUPS[-1]}"]}},
+        "groups": {name: {"budget": limits[f"group:{name}"]} for name in GROUPS},
         "default_budget": DAILY,
         "budget": {**limits["all"], "timezone": "UTC"},
         "prices": prices,

@@ -123,7 +123,12 @@ def _responses(pool: Pool, now: float) -> Iterator[tuple[float, Credential, Upst
 
 def _full(claim: str, window: str) -> dict[str, str]:
     """Return the headers by which a window is full."""
-    limits = {"status": "rejected", "representative-claim": claim, f"{window}-status": "rejected"}
+    limits = {
+        "status": "rejected",
+        "representative-claim": claim,
+        f"{window}-status": "rejected",
+        f"{window}-utilization": "1.0",
+    }
     return {f"{UNIFIED}{name}": value for name, value in limits.items()}
 
 

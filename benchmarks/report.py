@@ -34,6 +34,7 @@ a round. Figures are medians of the rounds; after a ratio, its lowest and highes
 - **{ours}**: this proxy with a simple `config.yaml` (models, a fallback, the callback, keys) and {pool} credentials.
 - **{through}**: the same with `litellm_settings: {more}`, a setting that sends every request through LiteLLM.
 """
+FORMATS = {"claude": "Claude", "openai": "OpenAI format"}
 Runs = Mapping[str, Sequence[Seen]]
 
 
@@ -74,8 +75,7 @@ def line(cell: "Cell", seen: Runs) -> str:
 
 def title(cell: "Cell") -> str:
     """Return a cell's kind of request, in words."""
-    format_ = {"claude": "Claude", "openai": "OpenAI format"}[cell.provider]
-    return f"{format_}{' over TLS' if cell.tls else ''}, {cell.size}, {cell.response}"
+    return f"{FORMATS[cell.provider]}{' over TLS' if cell.tls else ''}, {cell.size}, {cell.response}"
 
 
 def page(results: "Results", machine: str, rounds: int, absent: Sequence[str], choosing: str) -> str:
@@ -201,9 +201,9 @@ def _events(results: "Results") -> str:
     if not results.paced:
         return ""
     rows = []
-    for name in (name for name in results.memory if name in results.paced):
-        lags = [lag * 1000 for run in results.paced[name] for lag in run.lags]
-        rows.append([name, f"{percentile(lags, 0.5):.2f}", f"{percentile(lags, 0.99):.2f}"])
+    for (provider, name), runs in results.paced.items():
+        lags = [lag * 1000 for run in runs for lag in run.lags]
+        rows.append([f"{FORMATS[provider]}, {name}", f"{percentile(lags, 0.5):.2f}", f"{percentile(lags, 0.99):.2f}"])
     words = f"Milliseconds from the upstream to a client, 16 concurrent streams, an event every {PACE * 1000:.0f} ms:\n"
     return f"## Events\n\n{words}\n" + table(["", "p50", "p99"], rows)
 

@@ -54,6 +54,9 @@ RESPONSES = {
     STREAMED: ResponseKind(stream=True),
     SEPARATELY: ResponseKind(stream=True, order=f"[[pieces 300]] [[pace {SEPARATE}]]", pieces=300),
 }
+# Only for chat completions, of which each piece is translated.
+CHUNKED = f"streamed, 200 events {SEPARATE * 1000:.0f} ms apart"
+KINDS = RESPONSES | {CHUNKED: ResponseKind(stream=True, order=f"[[pieces 200]] [[pace {SEPARATE}]]", pieces=200)}
 
 
 class Cell(NamedTuple):
@@ -70,7 +73,8 @@ class Results(NamedTuple):
     """By server name: the results of each round, and the memory in MB at the start, during the run, and at the end."""
 
     cells: dict[Cell, dict[str, list[Seen]]]
-    paced: dict[str, list[Seen]]
+    # By the provider, too.
+    paced: dict[tuple[str, str], list[Seen]]
     failovers: dict[str, tuple[Seen, Seen]]
     memory: dict[str, list[float]]
 
@@ -80,7 +84,8 @@ def cells(concurrencies: Sequence[int]) -> Iterator[Cell]:
     for size in load.CALLS:
         for response in RESPONSES:
             yield from (Cell("claude", size, response, number) for number in (concurrencies if size == SMALL else [USUAL]))
-    yield from (Cell("openai", size, response, USUAL) for size in (SMALL, load.LARGE) for response in (WHOLE, STREAMED))
+    yield from (Cell("openai", SMALL, response, USUAL) for response in (WHOLE, STREAMED, CHUNKED))
+    yield from (Cell("openai", load.LARGE, response, USUAL) for response in (WHOLE, STREAMED))
 
 
 def tls_cells() -> Iterator[Cell]:
@@ -91,7 +96,7 @@ def tls_cells() -> Iterator[Cell]:
 async def measure(every: Sequence[Server], each: Iterator[Cell], rounds: int, scale: float, results: Results) -> None:
     """Measure each cell with all servers of its provider: the upstream, the floor and the peers serve only Claude."""
     for cell in each:
-        response = RESPONSES[cell.response]
+        response = KINDS[cell.response]
         chosen = [server for server in every if cell.provider in server.models]
         seen = results.cells[cell] = {server.name: [] for server in chosen}
         for server, counts in in_turn(chosen, rounds):
@@ -117,11 +122,12 @@ async def warm_up(every: Sequence[Server]) -> None:
 
 async def measure_events(every: Sequence[Server], rounds: int, results: Results) -> None:
     """Time single events, at the pace at which Claude writes."""
-    for server, counts in in_turn([server for server in every if "claude" in server.models], rounds):
-        body = load.body(server.models["claude"], SMALL, stream=True, order=f"[[pace {load.PACE}]]")
-        run = await load.run(server, [body] * PACED * 2, PACED, stream=True)
-        if counts:
-            results.paced.setdefault(server.name, []).append(run)
+    for provider in ("claude", "openai"):
+        for server, counts in in_turn([server for server in every if provider in server.models], rounds):
+            body = load.body(server.models[provider], SMALL, stream=True, order=f"[[pace {load.PACE}]]")
+            run = await load.run(server, [body] * PACED * 2, PACED, stream=True)
+            if counts:
+                results.paced.setdefault((provider, server.name), []).append(run)
 
 
 def in_turn(chosen: Sequence[Server], rounds: int) -> Iterator[tuple[Server, bool]]:

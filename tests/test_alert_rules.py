@@ -20,7 +20,7 @@ from claude_proxy.usage.standing import Standing
 DEFAULTS = Thresholds()
 OFF = Alerts.of({"claude_proxy": {"alerts": {"rules": dict.fromkeys(RULE_NAMES, False)}}}, {}).thresholds
 LIMITED = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 7d", windows=("7d",))}
-REFUSED = {EVERYTHING: Cooldown(NOW + HOUR, "invalid token (HTTP 401)", rejected=True, explanation="OAuth token revoked")}
+REFUSED = {EVERYTHING: Cooldown(NOW + HOUR, "invalid token (HTTP 401)", rejected=True, explanation="OAuth token revoked.")}
 HERE = StoreStatus("Redis", unavailable=False, process_started=NOW)
 
 
@@ -92,6 +92,8 @@ def test_nothing_to_report():
         ({"store": HERE._replace(unavailable=True)}, [("store-away", "warning", 0)]),
         ({"store": StoreStatus(None, unavailable=True, process_started=NOW)}, []),
         ({"bad_releases": ["LiteLLM 1.82.8 is installed"]}, [("litellm-release", "critical", 0)]),
+        ({"history_away": True}, [("history-away", "warning", 0)]),
+        ({"config_refused": True}, [("config-problem", "warning", 0)]),
         ({"problems": ["credentials.yaml: is not YAML", "x"]}, [("pool-problem", "warning", 0)]),
         ({"without_credential": ["claude-*"]}, [("no-credential", "warning", 0)]),
         ({"is_open": True}, [("open-proxy", "info", 0)]),

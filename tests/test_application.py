@@ -268,6 +268,33 @@ async def test_a_look_at_the_status_knows_what_others_did_a_moment_ago(new_app):
     assert [*(await second.history.used()).of(Range.TODAY).by_user_and_model] == [("ben", "glm")]
 
 
+async def test_the_latest_requests_outlive_their_process(new_app):
+    """Requests that have ended, and those in progress, are known to other processes and to one that starts later."""
+    store = MemoryStore()
+    first, second, later = (new_app(store) for _ in range(3))
+    for app in (first, second):
+        await app.load_shared_state()
+    first.record(Record(NOW, "ben", "glm", "", "", 200, 0.1, 0.1))
+    with first.running.counted("anna"):
+        await first._refresh_state()
+        await second._refresh_state()
+        assert ([one.user for one in second.recent.latest()], second.running.users()) == (["ben"], {"anna": 1})
+    await first.close()
+    await second._refresh_state()
+    await later._show_records()
+    for app in (second, later):
+        assert ([one.user for one in app.recent.latest()], app.running.users()) == (["ben"], {})
+
+
+async def test_a_request_is_listed_as_soon_as_it_has_ended(new_app):
+    """Without a store too, the list has a request whose record waits to be written."""
+    app = new_app()
+    app.record(Record(NOW, "ben", "glm", "", "", 200, 0.1, 0.1))
+    await app._show_records()
+    assert [one.user for one in app.recent.latest()] == ["ben"]
+    assert {route.path for route in app.request_routes().routes()} == {"/pool/requests"}
+
+
 async def test_the_panel_has_the_status_routes(new_app):
     """They are handed to whoever has an app to put them into."""
     assert {route.path for route in new_app().status_routes().routes()} == {"/pool", "/metrics", "/usage.csv"}

@@ -39,6 +39,16 @@ def test_a_file_is_kept_forever_and_compressed(name):
         assert "content-encoding" not in packed.headers
 
 
+def test_the_styles_are_one_file():
+    """The page has one file of styles with those of every view, the shared ones first."""
+    styles = [path.read_bytes() for path in assets.APP.glob("*.css")]
+    found = get("pool.css")
+    assert found.headers["content-type"].startswith("text/css")
+    assert len(found.body) == sum(map(len, styles))
+    assert all(style in found.body for style in styles)
+    assert found.body.startswith((assets.APP / "base.css").read_bytes() + (assets.APP / "app.css").read_bytes())
+
+
 def test_the_whole_page_is_small():
     """All files together, with the charts' library, are under 150 kB."""
     assert sum(len(one.compressed) for one in assets._assets().values()) < MAX_BYTES

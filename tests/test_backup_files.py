@@ -57,9 +57,10 @@ def full(project):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (project / ".env").chmod(0o600)
-    with sqlite3.connect(project / ".state" / "pool.sqlite3") as connection:
-        connection.execute("CREATE TABLE rows (value)")
-    connection.close()
+    for name in ("pool.sqlite3", "history.sqlite"):
+        with sqlite3.connect(project / ".state" / name) as connection:
+            connection.execute("CREATE TABLE rows (value)")
+        connection.close()
     load_environment(project, None)
     return project
 
@@ -70,7 +71,8 @@ def test_everything_that_a_new_machine_needs(full):
     assert sorted(found.files) == [
         "project/.env", "project/config.yaml", "project/credentials.yaml", "project/hooks/mine.py", "project/secrets/other",
         "project/secrets/pooled", "project/vertex.json", "state/.config/litellm/github_copilot/api-key.json",
-        "state/config.last-good.yaml", "state/pool.sqlite3", "state/signing-keys", "state/token", "state/users",
+        "state/config.last-good.yaml", "state/history.sqlite", "state/pool.sqlite3", "state/signing-keys", "state/token",
+        "state/users",
     ]  # fmt: skip
     assert (found.missing, found.unreadable) == ([], [])
     assert found.files["project/.env"].mode == 0o600
@@ -81,7 +83,7 @@ def test_a_backup_without_secrets_has_none(full):
     """Without secrets no token, key, hash or comment is in any file, everything else is, and what is left out is named."""
     found = gather(full, None, os.environ, secrets=False)
     assert sorted(found.files) == [
-        "project/.env", "project/config.yaml", "state/config.last-good.yaml", "state/pool.sqlite3",
+        "project/.env", "project/config.yaml", "state/config.last-good.yaml", "state/history.sqlite", "state/pool.sqlite3",
     ]  # fmt: skip
     everything = b"".join(file.content for file in found.files.values())
     assert b"made-up-secret" not in everything

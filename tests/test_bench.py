@@ -14,6 +14,7 @@ import pytest
 from benchmarks import certificate, load, report, servers, switches
 from benchmarks.load import LARGE, MIDDLE, SMALL, Seen
 from benchmarks.run import (
+    CHUNKED,
     FAILOVER_KEYS,
     FAILOVERS,
     RESPONSES,
@@ -147,6 +148,7 @@ def test_every_size_and_answer_is_measured_at_the_usual_concurrency():
     assert claude == list(itertools.product(load.CALLS, RESPONSES))
     assert {cell.size for cell in rows if cell.concurrency != USUAL} == {SMALL}
     assert [(cell.size, cell.response) for cell in tls_cells()] == [(SMALL, answer) for answer in RESPONSES]
+    assert Cell("openai", SMALL, CHUNKED, USUAL) in rows
 
 
 def test_no_failover_is_without_a_credential():
@@ -201,7 +203,7 @@ def made_up_results() -> Results:
         }
     return Results(
         measured,
-        {name: [seen_at(rate)] for name, rate in rates.items()},
+        {("claude", name): [seen_at(rate)] for name, rate in rates.items()} | {("openai", OURS): [seen_at(rates[OURS])]},
         {OURS: (seen_at(100), seen_at(50))},
         {name: [100.0, 300.0, 200.0] for name in rates},
     )

@@ -34,6 +34,7 @@ from claude_proxy.server.assets import hash_of_all
 from claude_proxy.server.gateway import Gateway
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.signin.sign_in import SignIn
+from claude_proxy.usage.running_requests import RunningRequests
 
 pytestmark = pytest.mark.anyio
 
@@ -1263,3 +1264,22 @@ async def test_a_sign_in_that_ended_before_a_start(signing_in):
     assert response.status_code == 401
     assert response.headers["x-should-retry"] == "false"
     assert lane.attempts == []
+
+
+async def test_requests_in_progress_are_counted():
+    """A request for a model is in progress until its end, however it ends; a count of tokens and other requests are not."""
+    running, seen = RunningRequests(), []
+
+    async def work(attempt):
+        seen.append(running.users())
+        if attempt.request.counts_tokens:
+            return await answers(attempt)
+        raise ConnectionError
+
+    more, _ = on_a_lane(work)
+    with pytest.raises(ConnectionError):
+        await ask(Inner(), running=running, **more)
+    await ask(Inner(), path="/v1/messages/count_tokens", running=running, **more)
+    await ask(Inner(during=lambda _: seen.append(running.users())), "GET", "/v1/models", running=running)
+    assert (seen[0], running.users()) == ({"static": 1}, {})
+    assert not any(seen[1:])

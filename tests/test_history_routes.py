@@ -61,7 +61,8 @@ def test_each_route_identifies_its_caller_by_itself(path, token, status):
         ({"range": "soon"}, "range: is a number of hours or days"), ({"step": "minute"}, "step: is one of hour, day, month"),
         ({"by": "colour"}, "by: is one of none, user"), ({"wanted": "1"}, "unknown parameter 'wanted'"),
         ({"from": "2026-13-01"}, "from: is a day such as"), ({"from": "2026-11-18", "to": "2026-11-01"}, "from before to"),
-        ({"range": "90d", "step": "hour"}, "hours are kept for 8 days"), ({"range": "9999d"}, "at most ten years"),
+        ({"range": "90d", "step": "hour"}, "hours are kept for 8 days"),
+        ({"range": "401d", "step": "day"}, "at most 400 days"), ({"range": "9999d"}, "at most ten years"),
         ({"from": "2026-11-01", "range": "7d"}, "besides from and to"), ({"by": ["user"] * 2}, "more than once"),
     ],
 )  # fmt: skip

@@ -73,10 +73,15 @@ def test_a_stop_hands_over_at_once():
 
 def test_a_holder_that_was_asleep_sees_that_it_is_none():
     """A process that did not run for a while does not act on its old lease."""
-    proxy = Proxy(2)
-    (holder,) = proxy.run(60)
-    (after,) = proxy.run(2 * LEASE_SECONDS, dead=(holder,))
-    assert proxy.run(60) == [after]
+    now = [NOW]
+    lease = Lease(lambda: now[0], is_shared=True)
+    for _ in range(4):
+        is_held = lease.is_held()
+        lease.merge(lease.everything())
+        now[0] += 5
+    assert is_held
+    now[0] += LEASE_SECONDS
+    assert not lease.is_held()
 
 
 def test_while_the_store_is_away():
@@ -95,6 +100,17 @@ def test_without_a_known_holder_a_process_acts_alone():
     now[0] += ALONE_SECONDS
     assert lease.is_held(unavailable=True)
     assert not lease.is_held()
+    assert lease.changed()
+
+
+def test_a_claim_that_the_store_never_had():
+    """A process whose claim did not arrive, because the store is away, does not act as the holder."""
+    now = [NOW]
+    lease = Lease(lambda: now[0], is_shared=True)
+    assert not lease.is_held()
+    for _ in range(int(ALONE_SECONDS // 10)):
+        now[0] += 10
+        assert not lease.is_held(unavailable=True) or now[0] - NOW >= ALONE_SECONDS
 
 
 def test_clocks_that_differ():
@@ -113,7 +129,8 @@ def test_whatever_a_row_contains(value, stamp):
     lease = Lease(lambda: now[0], is_shared=True)
     lease.merge([Row(KEY, stamp, value)])
     now[0] += MAX_AHEAD + LEASE_SECONDS
-    lease.is_held()
+    assert not lease.is_held()
+    lease.merge(lease.changed())
     now[0] += SETTLE_SECONDS
     assert lease.is_held()
 

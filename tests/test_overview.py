@@ -1,12 +1,16 @@
 """alerts/overview.py and server/overview.py: the state of the proxy in one sentence, for each viewer what they may see."""
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from test_application import CONFIG, POOL, app_of
 from test_report import DAY, HOUR, closed, record, snapshot
 
+from claude_proxy import guard
 from claude_proxy.access.routes import Caller, Role
 from claude_proxy.alerts.overview import alerts_as_json, overview
 from claude_proxy.alerts.rules import Alert, alerts_of
@@ -100,9 +104,11 @@ def app():
     today = app.budgets.today()
     for user, amount in (("anna", 800_000), ("ben", 1_200_000)):
         app.budgets.book.open((f"user:{user}", "all"), today).set(amount)
-        app.ledger.record(replace(record(user, "m", "hidden"), at=NOW, cost=amount))
-    app.ledger.record(replace(record("ben", "glm", ""), at=NOW, cost=None))
+        app.history.record(replace(record(user, "m", "hidden"), at=NOW, cost=amount))
+    app.history.record(replace(record("ben", "glm", ""), at=NOW, cost=None))
     app.pool.state("hidden").put_window(("", "7d"), Window(0.95, NOW + 3 * DAY, NOW), NOW)
+    with ThreadPoolExecutor(1) as thread:  # an event loop may be running in this one
+        thread.submit(lambda: asyncio.run(app.history.used())).result()
     return app
 
 
@@ -132,9 +138,10 @@ def test_a_user_sees_their_own(app):
 
 def test_a_credential_for_others_is_no_part_of_a_users_pool(app):
     """What a user may not use is not in the state that they see."""
-    found = seen(app, ANNA, ["hidden"])
-    assert found["overview"]["sentence"] == "All is well; the pool has no credential in use."
-    assert found["overview"]["empty_at"] is None
+    found = seen(app, ANNA, ["hidden"])["overview"]
+    assert (found["level"], found["empty_at"]) == ("warning", None)
+    assert found["sentence"] == "You may use no credential of the pool: each is for another group."
+    assert found["empty_in_words"] == "no credential of the pool is for you"
 
 
 def test_a_pool_without_credentials():
@@ -153,3 +160,38 @@ def test_errors_of_requests_reach_the_rules(app):
         app._records.append(replace(record(), at=NOW, status=500))
     app.write_records()
     assert "error-rate" in [one["key"] for one in seen(app, ADMIN)["alerts"]]
+
+
+async def _no_wait(*_):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.anyio
+async def test_a_release_that_is_installed_later(app, monkeypatch):
+    """A release that steals credentials is an alert soon after it is installed."""
+    looked = asyncio.Event()
+
+    def found(_):
+        loop.call_soon_threadsafe(looked.set)
+        return ["LiteLLM 1.82.8 is installed"]
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(guard, "found", found)
+    monkeypatch.setattr(app.overview.watch, "run", _no_wait)
+    running = asyncio.ensure_future(app.overview.run())
+    await looked.wait()
+    for _ in range(1000):  # the thread has looked, and its result arrives a moment later
+        app.overview._latest = None
+        keys = [one["key"] for one in seen(app, ADMIN)["alerts"]]
+        if "litellm-release" in keys:
+            break
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+    assert "litellm-release" in keys
+
+
+def test_a_config_that_does_not_apply(app):
+    """A changed config.yaml with errors is an alert until it applies."""
+    app.config_watcher = SimpleNamespace(is_refused=True)
+    assert "config-problem" in [one["key"] for one in seen(app, ADMIN)["alerts"]]

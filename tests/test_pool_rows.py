@@ -7,7 +7,7 @@ import random
 
 import pytest
 from answers import HOUR
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pools import (
     COOLDOWN,
@@ -355,6 +355,7 @@ def happens(what, pool, other, each, dice):
 
 
 @settings(max_examples=100)
+@example([(1, 5, 1), (0, 1, 0), (0, 1, 1), (0, 5, 2)], 1)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8), st.integers(0, 2)), max_size=40), st.integers(0, 2**32))
 def test_two_pools_that_exchange_rows_agree(steps, seed):
     """Two processes that serve at the same time know the same after an exchange, whatever happened in which order."""
@@ -373,9 +374,10 @@ def test_two_pools_that_exchange_rows_agree(steps, seed):
         for state in pool._states.values():
             state.derive(clock.now)
     assert known(pools[0]) == known(pools[1])
-    # A new session is placed by each process's own round robin.
-    bound = known(pools[0])[1]
-    assert [chosen(pools[0], 1, session) for session in bound] == [chosen(pools[1], 1, session) for session in bound]
+    # Where a session goes that leaves its credential, such as an API key when a token is usable again, is each process's own.
+    bound = {session: label for session, (label, _) in known(pools[0])[1].items()}
+    stays = [[chosen(pool, 1, session) == label for session, label in bound.items()] for pool in pools]
+    assert stays[0] == stays[1]
 
 
 def test_a_round_robin_that_has_come_round_goes_on(shared):

@@ -14,7 +14,8 @@ import pytest
 import requests
 from hypothesis import given
 
-from claude_proxy.alerts.sender import MARK, MAX_REASON, MIN_SECRET, NOT_AN_ADDRESS, send, without_secrets
+from claude_proxy.alerts.sender import MARK, MAX_REASON, MIN_SECRET, NOT_AN_ADDRESS, without_secrets
+from claude_proxy.alerts.sender import send as send_and_report
 
 # apprise's own: a library for crypto that it tries, and its use of a deprecated function.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -22,15 +23,25 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 MESSAGE = {"title": "claude-proxy: 2 alerts", "body": "Critical: The pool is empty.\nWhat to do: Add one.", "kind": "failure"}
 
 
+def send(found):
+    """Send, and return the reason of each message."""
+    reasons = {}
+    send_and_report(found, reasons.__setitem__)
+    return [reasons[place] for place in range(len(found))]
+
+
 class Webhook(BaseHTTPRequestHandler):
     received: list = []  # noqa: RUF012 - filled by the server's thread
     status = 200
+    location = ""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.received.append((self.path, self.headers, json.loads(body)))
         self.send_response(self.status)
         self.send_header("content-length", "0")
+        if self.location:
+            self.send_header("location", self.location)
         self.end_headers()
 
     def log_message(self, *_):

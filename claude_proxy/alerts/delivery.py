@@ -2,20 +2,16 @@
 
 import asyncio
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import claude_proxy
 from claude_proxy.alerts.messages import Message
 from claude_proxy.secret import Secret
-
-logger = logging.getLogger(__name__)
 
 SECONDS = 60.0
 SENDER = "claude_proxy.alerts.sender"
@@ -25,16 +21,21 @@ PASSED_ON = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
     *(form for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY") for form in (name, name.lower())),
 )  # fmt: skip
+NO_RESULT = "the process that sends ended without a result"
 Outgoing = Sequence[tuple[Secret, Message | None]]
+# Called with the place of a message, and a reason, empty if it was sent.
+Report = Callable[[int, str], None]
 
 
-async def deliver(found: Outgoing, *, seconds: float = SECONDS) -> list[str]:
-    """Send each message to its address; return a reason for each, empty if it was sent. No reason contains a secret.
+async def deliver(found: Outgoing, report: Report, *, seconds: float = SECONDS) -> None:
+    """Send each message to its address, and report each once: its place and a reason, empty if it was sent.
 
-    None as a message: the address is only checked.
+    A message is reported as soon as it is sent. No reason contains a secret. None as a message: the address is only checked.
     """
+    open_places = _Open(len(found), report)
     if not found:
-        return []
+        return
+    reason = NO_RESULT
     try:
         process = await asyncio.create_subprocess_exec(
             *_command(),
@@ -44,32 +45,73 @@ async def deliver(found: Outgoing, *, seconds: float = SECONDS) -> list[str]:
             env=environment(os.environ),
         )
     except OSError as problem:
-        return [f"no process could be started ({problem.strerror})"] * len(found)
+        open_places.close(f"no process could be started ({problem.strerror})")
+        return
     try:
         async with asyncio.timeout(seconds):
-            out, _ = await process.communicate(_sent(found))
+            await _converse(process, _sent(found), open_places)
     except TimeoutError:
-        return [f"no response within {seconds:g} s"] * len(found)
+        reason = f"no response within {seconds:g} s"
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-    return _reasons(out, len(found))
+        open_places.close(reason)
+
+
+async def _converse(process: asyncio.subprocess.Process, sent: bytes, open_places: "_Open") -> None:
+    if process.stdin is None or process.stdout is None:
+        return
+    with suppress(ConnectionError):  # a process that has ended says why, or nothing
+        process.stdin.write(sent)
+        await process.stdin.drain()
+    process.stdin.close()
+    async for line in process.stdout:
+        open_places.take(line)
 
 
 def deliver_now(found: Outgoing, *, seconds: float = SECONDS) -> list[str]:
-    """Do the same for a command, which waits for it."""
+    """Do the same for a command, which waits for all reasons."""
+    reasons = [""] * len(found)
     if not found:
-        return []
+        return reasons
+    open_places, reason = _Open(len(found), reasons.__setitem__), NO_RESULT
     try:
         done = subprocess.run(  # noqa: S603 - this package itself
             _command(), input=_sent(found), capture_output=True, timeout=seconds, check=False, env=environment(os.environ)
         )
+        out = done.stdout
     except OSError as problem:
-        return [f"no process could be started ({problem.strerror})"] * len(found)
-    except subprocess.TimeoutExpired:
-        return [f"no response within {seconds:g} s"] * len(found)
-    return _reasons(done.stdout, len(found))
+        out, reason = b"", f"no process could be started ({problem.strerror})"
+    except subprocess.TimeoutExpired as problem:
+        out, reason = problem.stdout or b"", f"no response within {seconds:g} s"
+    for line in out.splitlines():
+        open_places.take(line)
+    open_places.close(reason)
+    return reasons
+
+
+class _Open:
+    """The messages that are not reported yet."""
+
+    def __init__(self, count: int, report: Report) -> None:
+        self._places = set(range(count))
+        self._report = report
+
+    def take(self, line: bytes) -> None:
+        """Report the message of a line of the process; another line is skipped."""
+        try:
+            place, reason = json.loads(line)
+        except (ValueError, TypeError, RecursionError):
+            return
+        if isinstance(place, int) and place in self._places:
+            self._places.remove(place)
+            self._report(place, str(reason))
+
+    def close(self, reason: str) -> None:
+        """Report the rest."""
+        while self._places:
+            self._report(self._places.pop(), reason)
 
 
 def _command() -> list[str]:
@@ -85,14 +127,3 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     found = {name: environ[name] for name in PASSED_ON if name in environ}
     folders = [str(Path(claude_proxy.__file__).resolve().parents[1]), *environ.get("PYTHONPATH", "").split(os.pathsep)]
     return found | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
-
-
-def _reasons(out: bytes, count: int) -> list[str]:
-    try:
-        found: Any = json.loads(out)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list) or len(found) != count:
-        logger.debug("the sender of alerts ended without a result")
-        return ["the process that sends ended without a result"] * count
-    return [str(reason) for reason in found]

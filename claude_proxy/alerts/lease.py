@@ -3,7 +3,7 @@
 Five rules:
   1. The holder renews the lease. If it does not for ``LEASE_SECONDS``, or has released it, another process claims it.
   2. Of two claims the later one wins, of two at the same time that in the store. Who sees such a claim is not the holder.
-  3. A claim is used only after ``SETTLE_SECONDS``, in which the claims of others have arrived.
+  3. A claim is used only once it has come back from the store, and after ``SETTLE_SECONDS``, in which those of others arrive.
   4. While the store is not available, the holder stays the holder. Without a known holder, each process becomes its own after
      ``ALONE_SECONDS``: an alert that arrives twice is better than one that does not arrive.
   5. Without a store, a process is the holder.
@@ -39,6 +39,8 @@ class Lease:
         self._holder = ""
         self._stamp = -math.inf
         self._claimed_at = math.inf
+        # Whether the store has had this process's claim.
+        self._is_confirmed = False
         self._unavailable_since: float | None = None
         self._is_changed = False
 
@@ -50,10 +52,11 @@ class Lease:
         if unavailable:
             return self._is_held_alone(now)
         self._unavailable_since = None
-        if self._holder != self._writer:
-            if self._holder and now < self._stamp + LEASE_SECONDS and self._stamp <= now + MAX_AHEAD:
-                return False
-            self._claimed_at = now
+        is_valid = bool(self._holder) and now < self._stamp + LEASE_SECONDS and self._stamp <= now + MAX_AHEAD
+        if is_valid and self._holder != self._writer:
+            return False
+        if not is_valid:  # also an own one: this process did not run for a while, and another may have claimed it
+            self._claimed_at, self._is_confirmed = now, False
             self._put(self._writer, now)
         elif now >= self._stamp + RENEW_SECONDS:
             self._put(self._writer, now)
@@ -62,12 +65,14 @@ class Lease:
     def _is_held_alone(self, now: float) -> bool:
         if self._unavailable_since is None:
             self._unavailable_since = now
-        if self._holder:
-            return self._holder == self._writer and self._is_settled(now)
+        if self._is_confirmed:
+            return self._is_settled(now)
+        if self._holder not in ("", self._writer):
+            return False
         return now >= self._unavailable_since + ALONE_SECONDS
 
     def _is_settled(self, now: float) -> bool:
-        return now >= self._claimed_at + SETTLE_SECONDS
+        return self._is_confirmed and now >= self._claimed_at + SETTLE_SECONDS
 
     def release(self) -> None:
         """Let another process claim the lease at once."""
@@ -95,9 +100,13 @@ class Lease:
             if row.key != KEY or not self._stamp <= row.stamp < self._clock() + MAX_AHEAD:
                 continue
             try:
-                self._holder, self._stamp, self._is_changed = _holder_in(row), row.stamp, False
+                holder = _holder_in(row)
             except (ValueError, RecursionError):
                 logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
+                continue
+            if holder != self._writer or row.stamp > self._stamp:
+                self._is_changed = False
+            self._holder, self._stamp, self._is_confirmed = holder, row.stamp, holder == self._writer
 
 
 def _holder_in(row: Row) -> str:

@@ -29,7 +29,7 @@ TEST = "This is a test. The alerts of this proxy arrive here."
 
 def messages(notices: Sequence[Notice], config: Alerts) -> list[tuple[Message, Sequence[Notice]]]:
     """Return the message about alerts that fire, and the one about those that are over, each with its notices."""
-    found = []
+    found: list[tuple[Message, Sequence[Notice]]] = []
     for is_over in (False, True):
         chosen = [one for one in notices if one.is_over is is_over]
         if chosen:

@@ -11,18 +11,25 @@ from claude_proxy.usage.report import headroom_of_pool, is_cooling_down
 
 GOOD = "good"
 WEEK = "7d"
+CLOSED = "You may use no credential of the pool: each is for another group."
+CLOSED_IN_WORDS = "no credential of the pool is for you"
 
 
-def overview(situation: Situation, alerts: Sequence[Alert], money: Mapping[str, float]) -> dict[str, Any]:
-    """Return the level, the sentence, and when the pool is empty. ``alerts`` are those that the viewer may see."""
+def overview(
+    situation: Situation, alerts: Sequence[Alert], money: Mapping[str, float], *, is_closed: bool = False
+) -> dict[str, Any]:
+    """Return the level, the sentence, and when the pool is empty. ``alerts`` are those that the viewer may see.
+
+    ``is_closed``: the pool has credentials, and the viewer may use none of them.
+    """
     pool = in_use(situation.pool)
     serious = [alert for alert in alerts if alert.severity in (WARNING, CRITICAL)]
-    level = serious[0].severity if serious else GOOD
+    level = serious[0].severity if serious else WARNING if is_closed else GOOD
     return {
         "level": level,
-        "sentence": _sentence(pool, serious, situation),
+        "sentence": CLOSED if is_closed and not serious else _sentence(pool, serious, situation),
         "empty_at": situation.empty_at,
-        "empty_in_words": _empty_in_words(pool, situation),
+        "empty_in_words": CLOSED_IN_WORDS if is_closed else _empty_in_words(pool, situation),
         "money": dict(money),
     }
 

@@ -121,7 +121,8 @@ def credential_rejected(situation: Situation, thresholds: Thresholds) -> Iterato
     for one in in_use(situation.pool):
         label, cooldown = one.credential.label, one.cooldowns.get(EVERYTHING)
         if cooldown is not None and cooldown.rejected:
-            why = f": {cooldown.reason}" + (f', "{cooldown.explanation}"' if cooldown.explanation else "")
+            said = cooldown.explanation.rstrip(".")
+            why = f": {cooldown.reason}" + (f', "{said}"' if said else "")
             text = f"Anthropic rejects the credential {label}{why}."
         elif cooldown is None and not _works_again(one, situation.rejected_since.get(label)):
             text = f"Anthropic rejected the credential {label}, and no request has succeeded with it since then."
@@ -204,8 +205,13 @@ def error_rate(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
 
 
 def store_away(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
-    """The store that the processes share is not available."""
-    if config.STORE_AWAY not in thresholds.off and situation.store.kind and situation.store.unavailable:
+    """The store that the processes share, or the history's database, is not available."""
+    if config.STORE_AWAY in thresholds.off:
+        return
+    if situation.history_away:
+        text = "The history cannot be written: usage is kept in memory, which a restart loses."
+        yield Alert("history-away", WARNING, text, "Check the disk of the state folder; the log has the reason.")
+    if situation.store.kind and situation.store.unavailable:
         text = f"{situation.store.kind} is not available: each process continues with its own state, which a restart loses."
         yield Alert("store-away", WARNING, text, "Check the state file's disk, or the Redis; the log has the reason.")
 
@@ -223,6 +229,15 @@ def pool_problem(situation: Situation, thresholds: Thresholds) -> Iterator[Alert
         more = f" (and {len(situation.problems) - 1} more)" if len(situation.problems) > 1 else ""
         text = f"The files of the pool have errors: {situation.problems[0]}{more}."
         yield Alert("pool-problem", WARNING, text, "`claude-proxy check` shows each error and its remedy.")
+
+
+def config_problem(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
+    """A changed config.yaml has errors, so that the old one applies."""
+    if config.CONFIG_PROBLEM not in thresholds.off and situation.config_refused:
+        text = "config.yaml has changed and is not applied: the proxy keeps its current configuration."
+        yield Alert(
+            "config-problem", WARNING, text, "`claude-proxy check` shows each error and its remedy; the log has the reason."
+        )
 
 
 def no_credential(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
@@ -248,7 +263,7 @@ def unpriced_model(situation: Situation, thresholds: Thresholds) -> Iterator[Ale
     severity = WARNING if situation.budgets else INFO
     for model, count in sorted(situation.unpriced.items(), key=lambda item: -item[1]):
         noun = "response" if count == 1 else "responses"
-        text = f"No price is known for the model {model}: {count} {noun} of today without a known cost."
+        text = f"No price is known for the model {model}: {count:.0f} {noun} of today without a known cost."
         yield Alert(f"unpriced-model:{model}", severity, text, "Add its price under `claude_proxy: prices:` in config.yaml.")
 
 
@@ -262,6 +277,7 @@ RULES: tuple[Rule, ...] = (
     store_away,
     error_rate,
     no_credential,
+    config_problem,
     pool_problem,
     budget,
     unpriced_model,

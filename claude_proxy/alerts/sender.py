@@ -2,8 +2,8 @@
 
 apprise loads all of its services, for about two seconds, and its calls block. In another process neither delays a request,
 and a service that does not respond is ended with the process. Standard input is JSON with addresses and messages, because
-an address may contain a token, which every user of the machine could read on a command line. Standard output is JSON with a
-reason for each that failed.
+an address may contain a token, which every user of the machine could read on a command line. Standard output has a line of
+JSON for each message once it is sent: its place and a reason, empty if it was sent.
 """
 
 import json
@@ -11,8 +11,8 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 from urllib.parse import unquote
 
@@ -41,16 +41,18 @@ class Reasons(logging.Handler):
         self.by_thread[threading.get_ident()] = record.getMessage()
 
 
-def send(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Send each message to its address; return a reason for each, empty if it was sent.
+def send(found: Sequence[Mapping[str, Any]], report: Callable[[int, str], None]) -> None:
+    """Send each message to its address, and report its place and a reason, empty if it was sent.
 
-    Without a title the address is only checked.
+    Without a title the address is only checked. ``report`` is called from one thread at a time.
     """
     reasons = Reasons()
     logger = logging.getLogger("apprise")
     logger.handlers, logger.propagate = [reasons], False
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda one: _send(one, reasons), found))
+        places = {pool.submit(_send, one, reasons): place for place, one in enumerate(found)}
+        for done in as_completed(places):
+            report(places[done], done.result())
 
 
 def _send(one: Mapping[str, Any], reasons: Reasons) -> str:
@@ -101,10 +103,13 @@ def without_secrets(text: str, url: str) -> str:
 
 
 def main() -> None:
-    """Read the messages, send them, and write the reasons."""
+    """Read the messages, send them, and write the reasons. Redirections are not followed: tokens reach no other host."""
+    import requests  # noqa: PLC0415 - with apprise, which uses it
+
+    requests.Session.get_redirect_target = lambda *_: None  # type: ignore[method-assign]
     out = sys.stdout
     sys.stdout = sys.stderr  # what a service prints is no result
-    json.dump(send(json.load(sys.stdin)), out)
+    send(json.load(sys.stdin), lambda place, reason: print(json.dumps([place, reason]), file=out, flush=True))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,10 @@ class Situation(NamedTuple):
     is_open: bool = False
     # Models for which a credential is missing.
     without_credential: Sequence[str] = ()
-    unpriced: Mapping[str, int] = {}
+    unpriced: Mapping[str, float] = {}
     rejected_since: Mapping[str, float] = {}
     zone: ZoneInfo = UTC
     empty_at: float | None = None
+    # Whether a changed config.yaml does not apply, and whether the database of the history cannot be used.
+    config_refused: bool = False
+    history_away: bool = False

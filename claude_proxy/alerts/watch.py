@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from claude_proxy.alerts.delivery import deliver
+from claude_proxy.alerts.delivery import Outgoing, Report, deliver
 from claude_proxy.alerts.firing import FiringAlerts, Notice
 from claude_proxy.alerts.lease import Lease
 from claude_proxy.alerts.messages import Message, messages
@@ -28,10 +28,12 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0
 FAILING_SECONDS = 120.0
+# How long a stop waits for messages that are being sent.
+STOP_SECONDS = 5.0
 DELIVERY, REJECTED = "delivery:", "credential-rejected:"
 # Every alert is also a line in the log, once; the name that a target must not have.
 LOG = Target("(log)", Secret(""))
-Deliver = Callable[[Sequence[tuple[Secret, Message | None]]], Awaitable[list[str]]]
+Deliver = Callable[[Outgoing, Report], Awaitable[None]]
 
 
 @dataclass
@@ -118,8 +120,9 @@ class AlertWatch:
             self._sending = asyncio.ensure_future(self._send(due, config)) if due else None
 
     async def close(self) -> None:
-        """Stop to send, and let another process take over."""
+        """Wait a moment for messages that are being sent, and let another process take over."""
         if self._sending is not None and not self._sending.done():
+            await asyncio.wait({self._sending}, timeout=STOP_SECONDS)
             self._sending.cancel()
             await asyncio.wait({self._sending})
         self._lease.release()
@@ -141,17 +144,22 @@ class AlertWatch:
 
     async def _send(self, due: Sequence[tuple[Target, Sequence[Notice]]], config: Alerts) -> None:
         found = [(target, message, notices) for target, every in due for message, notices in messages(every, config)]
+
+        def report(place: int, reason: str) -> None:
+            self._record_result(*found[place], reason)
+
         try:
-            reasons = await self._deliver([(target.url, message) for target, message, _ in found])
+            await self._deliver([(target.url, message) for target, message, _ in found], report)
         except Exception as problem:  # noqa: BLE001 - rule 1
-            reasons = [f"it failed ({type(problem).__name__})"] * len(found)
-        for (target, _, notices), reason in zip(found, reasons, strict=True):
-            if reason:
-                self._record_failure(target.name, reason)
-                continue
-            self._firing.record_sent(target.name, notices)
-            if self._failures.pop(target.name, None) is not None:
-                logger.info("alerts are sent to %s again", target.name)
+            logger.warning("alerts could not be sent (%s); trying again", type(problem).__name__)
+
+    def _record_result(self, target: Target, _: Message, notices: Sequence[Notice], reason: str) -> None:
+        if reason:
+            self._record_failure(target.name, reason)
+            return
+        self._firing.record_sent(target.name, notices)
+        if self._failures.pop(target.name, None) is not None:
+            logger.info("alerts are sent to %s again", target.name)
         self._wake()
 
     def _record_failure(self, name: str, reason: str) -> None:

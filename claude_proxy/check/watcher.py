@@ -121,6 +121,11 @@ class Watcher:
     # Whether the file, as it was read last, is not the current configuration.
     _refused: bool = False
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the file, as it was read last, does not apply."""
+        return self._refused
+
     async def run(self) -> None:
         """Poll every second until cancelled."""
         while True:

@@ -23,6 +23,7 @@ from claude_proxy.config import backup, signing_keys, static_token
 from claude_proxy.config.credentials_file import file_in_use, parse
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.credentials.credential import CLAUDE_PREFIX
+from claude_proxy.history.database import NAME as HISTORY_FILE
 
 STATE_FILE = "pool.sqlite3"
 # What LiteLLM keeps in its home, which is the proxy's own folder in a container: the login of GitHub Copilot.
@@ -121,10 +122,15 @@ def _add(found: Found, folders: Folders, path: Path, change: Callable[[bytes], b
 
 
 def _add_state(found: Found, folders: Folders, named: str) -> None:
-    """Add a consistent copy of the state file, which a running proxy may be writing."""
+    """Add consistent copies of the state file and of the history beside it, which a running proxy may be writing."""
     if named == "none":
         return
     path = Path(named).absolute() if named else folders.state / STATE_FILE
+    for one in (path, path.with_name(HISTORY_FILE)):
+        _add_database(found, folders, one)
+
+
+def _add_database(found: Found, folders: Folders, path: Path) -> None:
     name = folders.name_of(path)
     if not path.exists():
         return

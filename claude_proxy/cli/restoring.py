@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from claude_proxy.cli.archive import PROJECT, STATE, Backup, File
 from claude_proxy.cli.backup_files import NOT_NAMED, STATE_FILE, Folders
 from claude_proxy.cli.console import CommandError
+from claude_proxy.history.database import NAME as HISTORY_FILE
 
 # What SQLite keeps beside a file: it belongs to the file that is replaced.
 SQLITE_FILES = ("-wal", "-shm")
@@ -107,7 +108,7 @@ def _write(target: Target) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(target.file.content)
             os.fchmod(file.fileno(), target.file.mode)
-        if target.path.name == STATE_FILE:
+        if target.path.name in (STATE_FILE, HISTORY_FILE):
             _forget(target.path.with_name(f"{target.path.name}{end}") for end in SQLITE_FILES)
         part.replace(target.path)
     finally:

@@ -19,14 +19,26 @@ INFO, WARNING, CRITICAL = "info", "warning", "critical"
 SEVERITIES = (INFO, WARNING, CRITICAL)
 # Rules that are on or off, and what each of them reports.
 POOL_EMPTY, REJECTED, LOGIN_EXPIRED, STORE_AWAY = "pool_empty", "credential_rejected", "login_expired", "store_away"
-BAD_RELEASE, PROBLEM, NO_CREDENTIAL, OPEN_PROXY, UNPRICED = (
+BAD_RELEASE, CONFIG_PROBLEM, PROBLEM, NO_CREDENTIAL, OPEN_PROXY, UNPRICED = (
     "litellm_release",
+    "config_problem",
     "pool_problem",
     "no_credential",
     "open_proxy",
     "unpriced_model",
 )
-SWITCHES = (POOL_EMPTY, REJECTED, LOGIN_EXPIRED, STORE_AWAY, BAD_RELEASE, PROBLEM, NO_CREDENTIAL, OPEN_PROXY, UNPRICED)
+SWITCHES = (
+    POOL_EMPTY,
+    REJECTED,
+    LOGIN_EXPIRED,
+    STORE_AWAY,
+    BAD_RELEASE,
+    CONFIG_PROBLEM,
+    PROBLEM,
+    NO_CREDENTIAL,
+    OPEN_PROXY,
+    UNPRICED,
+)
 POOL_LOW, TOKEN_ENDS, BUDGET, ERROR_RATE = "pool_low", "token_ends", "budget", "error_rate"
 RULE_NAMES = (POOL_LOW, POOL_EMPTY, REJECTED, TOKEN_ENDS, LOGIN_EXPIRED, BUDGET, ERROR_RATE, *SWITCHES[3:])
 MAX_TARGETS = 20

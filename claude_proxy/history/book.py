@@ -17,6 +17,7 @@ import math
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 
 from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, UNKNOWN_MODEL
 from claude_proxy.config.users import folded
@@ -26,17 +27,21 @@ from claude_proxy.history.schema import Place
 from claude_proxy.history.writing import Work
 from claude_proxy.text import clean
 from claude_proxy.usage.numbers import (
+    FIRST_BYTE,
+    FIRST_BYTE_MS,
     GENERAL_NAMES,
     MAX_NUMBER,
     NOT_ALLOWED,
     OTHER,
+    TOTAL,
+    TOTAL_MS,
     UNKNOWN,
     Listed,
     Names,
-    Totals,
-    numbers_of,
+    bucket_of,
 )
 from claude_proxy.usage.record import Record, is_answered, is_error, is_of_model
+from claude_proxy.usage.request_log import MAX_TEXT
 
 # For how many days a user's made-up names are counted, and the number of hours that are kept while they cannot be written.
 OWN_DAYS = 62
@@ -71,6 +76,10 @@ class HistoryBook:
         self._listed = listed
         self._shares = shares
         self.writer = writer or secrets.token_hex(8)
+        # The last hour whose page is no longer in memory, and the number of pages that were begun after theirs was let go.
+        self._gone = ""
+        self._begun_again = 0
+        self._writers: dict[str, str] = {}
         # By hour: the current one, and earlier ones until they are written and shared.
         self.pages: dict[str, Page] = {}
         self._changed: dict[str, _Changes] = {}
@@ -88,16 +97,18 @@ class HistoryBook:
         if page is None:
             page = self._new_page(hour)
         changes = self._changed.setdefault(hour, _Changes())
-        user = clean(folded(record.user))
+        user = _user_of(record.user[:MAX_TEXT])
         model = self._model_of(record, user)
-        made_up = model not in GENERAL_NAMES and not self._listed(record.requested)
-        served = "" if model in GENERAL_NAMES else clean(record.served)
-        names = Names(user, joined(record.groups), model, served, clean(record.credential), clean(record.project))
-        numbers = numbers_of(_totals(record), record.first_byte_seconds, record.seconds)
-        changes.entries.add(page.add(names, numbers, made_up=made_up))
+        is_general = model in GENERAL_NAMES
+        made_up = not is_general and not self._listed(record.requested)
+        served = "" if is_general else record.served[:MAX_TEXT]
+        names = _names_of(user, record.groups, model, served, record.credential, record.project[:MAX_TEXT])
+        names, numbers = page.entry(names, made_up=made_up)
+        _count(numbers, record)
+        changes.entries.add(names)
         for text in record.failovers:
             left = clean(text.partition(": ")[0])
-            is_unnamed = (made_up or model in GENERAL_NAMES) and is_of_model(text)
+            is_unnamed = (made_up or is_general) and is_of_model(text)
             changes.left.add(page.add_left(OTHER if is_unnamed else left))
         page.stamp = max(now, math.nextafter(page.stamp, math.inf))
         if self._shares:
@@ -115,12 +126,28 @@ class HistoryBook:
     def _new_page(self, hour: str) -> Page:
         while len(self.pages) >= MAX_HOURS:
             oldest = min(self.pages)
-            del self.pages[oldest]
+            self._forget(oldest)
             self._changed.pop(oldest, None)
             self._writing.pop(oldest, None)
             self.unshared.discard(oldest)
+        if hour <= self._gone:  # the clock was set back: what is written of this hour must not be replaced
+            self._begun_again += 1
+            self._writers[hour] = f"{self.writer}-{self._begun_again}"
         page = self.pages[hour] = Page()
         return page
+
+    def _forget(self, hour: str) -> None:
+        del self.pages[hour]
+        self._writers.pop(hour, None)
+        self._gone = max(self._gone, hour)
+
+    def place_of(self, hour: str) -> Place:
+        """Return the place of this process's page of an hour."""
+        return Place(hour, self._writers.get(hour, self.writer))
+
+    def is_own(self, place: Place) -> bool:
+        """Return whether a page is this process's."""
+        return place.writer.partition("-")[0] == self.writer
 
     def _model_of(self, record: Record, user: str) -> str:
         """Return the name under which a request's model is counted."""
@@ -151,11 +178,11 @@ class HistoryBook:
         for hour, changes in self._writing.items():
             page = self.pages[hour]
             entries = [(names, (*page.entries[names],)) for names in changes.entries]
-            copies.append((hour, page.stamp, entries, {name: page.left[name] for name in changes.left}))
+            copies.append((self.place_of(hour), page.stamp, entries, {name: page.left[name] for name in changes.left}))
 
         def work(connection: sqlite3.Connection) -> None:
-            for hour, stamp, entries, left in copies:
-                schema.add_entries(connection, Place(hour, self.writer), stamp, entries, left)
+            for place, stamp, entries, left in copies:
+                schema.add_entries(connection, place, stamp, entries, left)
 
         return work
 
@@ -166,26 +193,41 @@ class HistoryBook:
             current = periods.hour_at(self._clock())
             for hour in [hour for hour in self.pages if hour != current and hour not in self._changed]:
                 if hour not in self.unshared:
-                    del self.pages[hour]
+                    self._forget(hour)
 
 
-def _totals(record: Record) -> Totals:
+# One by one the texts of a record would take most of the time that counting it does.
+@lru_cache(maxsize=4096)
+def _user_of(user: str) -> str:
+    return clean(folded(user))
+
+
+@lru_cache(maxsize=4096)
+def _names_of(user: str, groups: tuple[str, ...], model: str, served: str, credential: str, project: str) -> Names:  # noqa: PLR0917
+    return Names(user, joined(groups), model, clean(served), clean(credential), clean(project))
+
+
+def _count(numbers: list[int], record: Record) -> None:
+    """Add a request to the numbers of its entry."""
     usage = record.usage
-    return Totals(
-        requests=1,
-        errors=int(is_error(record)),
-        failovers=len(record.failovers),
-        input=_tokens(usage.input),
-        output=_tokens(usage.output),
-        cache_read=_tokens(usage.cache_read),
-        cache_write=_tokens(usage.cache_write),
-        micro_usd=min(record.cost or 0, MAX_NUMBER),
-        unpriced=int(record.cost is None and bool(record.served)),
+    counts = (
+        (0, 1),
+        (1, int(is_error(record))),
+        (2, len(record.failovers)),
+        (3, usage.input),
+        (4, usage.output),
+        (5, usage.cache_read),
+        (6, usage.cache_write),
+        (7, record.cost or 0),
+        (8, int(record.cost is None and bool(record.served))),
+        (FIRST_BYTE_MS, round(1000 * record.first_byte_seconds)),
+        (TOTAL_MS, round(1000 * record.seconds)),
+        (bucket_of(FIRST_BYTE, record.first_byte_seconds), 1),
+        (bucket_of(TOTAL, record.seconds), 1),
     )
-
-
-def _tokens(count: int) -> int:
-    return min(max(0, count), MAX_NUMBER)
+    for place, count in counts:
+        if count > 0:
+            numbers[place] = min(numbers[place] + count, MAX_NUMBER)
 
 
 def joined(groups: Collection[str]) -> str:

@@ -33,6 +33,8 @@ class HistoryDatabase:
     def __init__(self, path: Path | None, tables: Sequence[str]) -> None:
         self._tables = tuple(tables)
         self._file = SqliteFile(path, "history file", self._prepare)
+        # A second connection in a thread of its own: a view of a year must not delay what is written. Memory has only one.
+        self._reader = SqliteFile(path, "history file", self._prepare) if path else self._file
         self._unavailable = False
 
     @property
@@ -51,8 +53,15 @@ class HistoryDatabase:
         A transaction that the work begins is committed, or rolled back if it raises. When the database becomes unavailable, one
         warning is logged, and one info line when it is back.
         """
+        return await self._run(self._file, work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do work that only reads and may take long, as ``run`` does, beside what is written."""
+        return await self._run(self._reader, work)
+
+    async def _run(self, file: SqliteFile, work: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
-            found = await self._file.run(work)
+            found = await file.run(work)
         except Closed:
             raise HistoryUnavailable("closed") from None
         except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
@@ -69,6 +78,7 @@ class HistoryDatabase:
 
     async def close(self) -> None:
         """Close the file after the work that was handed in."""
+        await self._reader.close()
         await self._file.close()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

@@ -102,14 +102,14 @@ class HistoryExchange:
 
     def _own(self, hours: Iterable[str]) -> Iterable[Row]:
         for hour in sorted(hours):
-            yield row_of(Place(hour, self._book.writer), self._book.pages[hour])
+            yield row_of(self._book.place_of(hour), self._book.pages[hour])
 
     def merge(self, rows: Iterable[Row]) -> None:
         """Hand on the rows with pages; they are applied with the next flush."""
         for row in rows:
             place = place_of(row.key) if self._shares else None
             is_earlier = row.key.startswith(earlier.PREFIXES) and earlier.place_of(row.key) is not None
-            if (place is not None and place.writer != self._book.writer) or is_earlier:
+            if (place is not None and not self._book.is_own(place)) or is_earlier:
                 self._incoming.append(row)
         del self._incoming[:-MAX_WAITING]
 

@@ -42,12 +42,17 @@ class Page:
 
         ``made_up``: the name of the model is.
         """
-        names = self._fitting(names, made_up=made_up)
-        there = self.entries.get(names)
-        if there is None:
-            there = self.entries[names] = [0] * WIDTH
+        names, there = self.entry(names, made_up=made_up)
         add(there, numbers)
         return names
+
+    def entry(self, names: Names, *, made_up: bool = False) -> tuple[Names, list[int]]:
+        """Return an entry, or its substitute, with its numbers, to which more can be added."""
+        there = self.entries.get(names)
+        if there is None:
+            names = self._fitting(names, made_up=made_up)
+            there = self.entries.setdefault(names, [0] * WIDTH)
+        return names, there
 
     def add_left(self, name: str, count: int = 1) -> str:
         """Count that a credential or model was left, and return the name under which it is counted."""
@@ -105,10 +110,12 @@ def bounded(entries: Mapping[Names, Numbers], listed: Listed, room: int = MAX_EN
     """Return entries within the bounds of a page. The most used names are kept; equal entries give equal results."""
     made_up = {name: not listed(name) for name in {names.model for names in entries} if name not in GENERAL_NAMES}
     kept = _kept_models(entries, made_up)
+    by_anybody = frozenset(name for models in kept.values() for name in models)
     page = Page(room)
     for names, numbers in sorted(entries.items(), key=lambda item: (-item[1][0], item[0])):
         is_made_up = made_up.get(names.model, False)
-        if is_made_up and names.model not in kept.get(names.user, ()):
+        # Times of version 0.1.0 belong to no user.
+        if is_made_up and names.model not in (kept.get(names.user, ()) if names.user else by_anybody):
             page.add(without_model(names), numbers)
         else:
             page.add(names, numbers, made_up=is_made_up)

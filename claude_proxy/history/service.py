@@ -83,13 +83,13 @@ class History:
     async def used(self) -> Used:
         """Return what was used lately. Without the database: what was known last."""
         with suppress(HistoryUnavailable):
-            self.latest = await self.read(lambda connection: self._sums.used(connection, self._clock(), self._zone()))
+            self.latest = await self._sums_of(self._sums.used)
         return self.latest
 
     async def counted(self) -> Counted:
         """Return what was used in total. Without the database: what was known last."""
         with suppress(HistoryUnavailable):
-            self._counted = await self.read(lambda connection: self._sums.counted(connection, self._clock(), self._zone()))
+            self._counted = await self._sums_of(self._sums.counted)
         return self._counted
 
     async def table(self, by: Sequence[str] = table.BY, first: str = "") -> str:
@@ -121,9 +121,14 @@ class History:
         return await self.read(lambda connection: queries.find(connection, view))
 
     async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Read from the database after a flush; raise ``HistoryUnavailable``."""
+        """Read from the database after a flush, beside what is written; raise ``HistoryUnavailable``."""
         await self.flush()
-        return await self.database.run(work)
+        return await self.database.read(work)
+
+    async def _sums_of(self, work: Callable[[sqlite3.Connection, float, tzinfo], Result]) -> Result:
+        """Make sums after a flush, in the thread that writes: they are kept there, and take a few milliseconds."""
+        await self.flush()
+        return await self.database.run(lambda connection: work(connection, self._clock(), self._zone()))
 
     async def close(self) -> None:
         """Write the last records and close the file."""

@@ -114,6 +114,8 @@ def _usual(days: int) -> str:
 
 def _of_days(step: str, first: date, last: date, now: float, zone: tzinfo) -> tuple[str, list[str]]:
     if step == DAY:
+        if (last - first).days >= MAX_DAYS_BY_DAY:
+            raise InvalidView(f"step: by day there are at most {MAX_DAYS_BY_DAY} days; take month for a longer range")
         return step, periods.days_between(first, last)
     if step == MONTH:
         return step, periods.months_between(first, last)

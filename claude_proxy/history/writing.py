@@ -46,6 +46,7 @@ class Writer:
         self._interval = interval
         self._one_at_a_time = asyncio.Lock()
         self._closing = asyncio.Event()
+        self._is_failing = False
 
     async def run(self) -> None:
         """Flush in every interval until ``close``."""
@@ -65,10 +66,13 @@ class Writer:
             try:
                 await self._database.run(lambda connection: _write(connection, [work for _, work in taken]))
                 done = True
+                self._is_failing = False
             except HistoryUnavailable:
-                pass
+                pass  # which the database has logged
             except Exception:  # an error in one part must end neither this loop nor what serves requests
-                logger.exception("the history could not be written")
+                if not self._is_failing:
+                    logger.exception("a part of the history cannot be written; trying again")
+                self._is_failing = True
             finally:
                 for part, _ in taken:
                     part.written(done=done)

@@ -197,6 +197,7 @@ def watch_config() -> None:
     app.watch_alerts()
     found = watcher.watcher(app.config, _take_up, environment())
     if found is not None:
+        app.config_watcher = found
         app.watching = asyncio.ensure_future(found.run())
 
 

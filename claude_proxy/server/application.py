@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from claude_proxy.access.request_limits import RequestLimits
+from claude_proxy.check.watcher import Watcher
 from claude_proxy.config.client_models import CurrentModels, ListedWindow
 from claude_proxy.config.deployments import Lane
 from claude_proxy.config.models import ActiveConfig, model_names, not_ready
@@ -123,6 +124,7 @@ class App:
             self.pool.record_first_seen()
         self._syncing: asyncio.Task[None] | None = None
         self.watching: asyncio.Task[None] | None = None
+        self.config_watcher: Watcher | None = None
         self._alerting: asyncio.Task[None] | None = None
         self._pool_watcher: PoolWatcher | None = None
         self._watching_pool: asyncio.Task[None] | None = None
@@ -181,6 +183,8 @@ class App:
             budgets=self.budgets,
             store_status=self._store_status,
             problems=self.pool_problems,
+            is_config_refused=lambda: bool(self.config_watcher and self.config_watcher.is_refused),
+            is_history_away=lambda: self.history.database.unavailable,
             own_budgets=lambda caller: self.budget_routes().of_caller(caller),
             is_shared=is_shared,
             wake=self._push_now,

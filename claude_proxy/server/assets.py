@@ -2,6 +2,7 @@
 
 1. The path of a file has the hash of all files in it, so a browser keeps a file and never mixes the files of two releases.
 2. A file is read and compressed once per process.
+3. The styles of all views are one file, because a browser shows nothing before it has every style.
 """
 
 import functools
@@ -21,6 +22,8 @@ TYPES = {".js": "text/javascript", ".css": "text/css"}
 # A package that holds the files of uPlot, which draws charts. Its own code, which needs other packages, is never imported.
 CHARTS_PACKAGE = "uplot"
 CHARTS_FILES = ("uPlot.iife.js", "uPlot.min.css")
+# The styles: the shared ones first, in which the colours are, then those of the views.
+STYLES, FIRST_STYLES = "pool.css", ("base.css", "app.css")
 # Smaller ones fit into one packet anyway.
 MIN_COMPRESSED_BYTES = 1000
 FOREVER, EACH_TIME = "public, max-age=31536000, immutable", "no-cache"
@@ -64,12 +67,11 @@ def hash_of_all() -> str:
 @functools.cache
 def _assets() -> dict[str, Asset]:
     """Return every file by its name."""
-    return {path.name: _asset(path) for path in (*sorted(APP.iterdir()), *_charts()) if path.suffix in TYPES}
-
-
-def _asset(path: Path) -> Asset:
-    content = path.read_bytes()
-    return Asset(content, gzip.compress(content, mtime=0), TYPES[path.suffix])
+    found = {path.name: path.read_bytes() for path in sorted(APP.iterdir()) if path.suffix in TYPES}
+    views = [name for name in found if name.endswith(".css") and name not in FIRST_STYLES]
+    found[STYLES] = b"".join(found[name] for name in (*FIRST_STYLES, *views))
+    found |= {path.name: path.read_bytes() for path in _charts()}
+    return {name: Asset(content, gzip.compress(content, mtime=0), TYPES[Path(name).suffix]) for name, content in found.items()}
 
 
 def _charts() -> list[Path]:

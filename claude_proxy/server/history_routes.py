@@ -18,10 +18,13 @@ from claude_proxy.history.queries import Found
 from claude_proxy.history.service import History
 from claude_proxy.history.view import NONE, InvalidView, View, read_view
 from claude_proxy.server.pages import DATA_HEADERS
+from claude_proxy.server.turns import TooMany, Turns
 from claude_proxy.server.viewers import Viewers
 from claude_proxy.text import unformulated
 
 ROUTE, CSV_ROUTE = "/pool/history", "/pool/history.csv"
+# How many requests of one user may wait for another one of theirs.
+MAX_WAITING = 20
 
 
 class HistoryRoutes:
@@ -34,6 +37,7 @@ class HistoryRoutes:
         self._viewers = viewers
         self._fresh = fresh
         self._clock = clock
+        self._turns = Turns(MAX_WAITING)
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -60,7 +64,10 @@ class HistoryRoutes:
         await self._fresh()
         try:
             # All of it in the database's thread: a year of many names takes a while.
-            shown = await self._history.read(lambda connection: show(view, queries.find(connection, view)))
+            async with self._turns.of(viewer.name):
+                shown = await self._history.read(lambda connection: show(view, queries.find(connection, view)))
+        except TooMany:
+            return _error(429, "Too many requests for the history of this user are in progress; try again in a moment.")
         except HistoryUnavailable:
             return _error(503, UNAVAILABLE)
         return Response(shown, headers=DATA_HEADERS, media_type=media_type)

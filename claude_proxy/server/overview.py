@@ -55,6 +55,8 @@ class Overview:
         budgets: ActiveBudgets,
         store_status: Callable[[], StoreStatus],
         problems: Callable[[], Sequence[str]],
+        is_config_refused: Callable[[], bool],
+        is_history_away: Callable[[], bool],
         own_budgets: Callable[[Caller], list[Budget]],
         is_shared: bool,
         wake: Callable[[], None],
@@ -68,12 +70,14 @@ class Overview:
         self.errors = ErrorRate(clock)
         self._store_status = store_status
         self._problems = problems
+        self._is_config_refused = is_config_refused
+        self._is_history_away = is_history_away
         self._own_budgets = own_budgets
         self._clock = clock
         self._hosts = Hosts(settings.claude_base)
         self._bad_releases: list[str] = []
         self._latest: Situation | None = None
-        self._forecasts: dict[frozenset[str], tuple[float, float | None]] = {}
+        self._forecasts: dict[frozenset[tuple[str, bool]], tuple[float, float | None]] = {}
         self.watch = AlertWatch(
             self.situation,
             lambda: config.alerts,
@@ -110,6 +114,8 @@ class Overview:
             self.watch.rejected_since(),
             self._budgets.configured.timezone,
             self._empty_at(pool, now),
+            self._is_config_refused(),
+            self._is_history_away(),
         )
 
     def _recent_situation(self) -> Situation:
@@ -120,13 +126,13 @@ class Overview:
         return self._latest
 
     def _empty_at(self, pool: Sequence[Snapshot], now: float) -> float | None:
-        """Return the forecast of the last seconds for the credentials of this pool that are usable."""
-        usable = frozenset(one.credential.label for one in pool if not is_cooling_down(one))
-        at, found = self._forecasts.get(usable, (0.0, None))
+        """Return the forecast of the last seconds for a pool with these credentials, of which the same are usable."""
+        key = frozenset((one.credential.label, is_cooling_down(one)) for one in pool)
+        at, found = self._forecasts.get(key, (0.0, None))
         if not at <= now < at + FORECAST_SECONDS:
-            self._forecasts = {key: one for key, one in self._forecasts.items() if one[0] <= now < one[0] + FORECAST_SECONDS}
+            self._forecasts = {of: one for of, one in self._forecasts.items() if one[0] <= now < one[0] + FORECAST_SECONDS}
             found = empty_at(in_use(pool), now)
-            self._forecasts[usable] = now, found
+            self._forecasts[key] = now, found
         return found
 
     def shown(self, viewer: Viewer, caller: Caller) -> dict[str, Any]:
@@ -138,7 +144,9 @@ class Overview:
         money = self._money(viewer)
         listed = alerts if viewer.sees_all_users else [one for one in alerts if one.key.startswith(BUDGET_PREFIX)]
         since = {one.key: self.watch.since(one.key) for one in listed}
-        return {"overview": overview(situation, alerts, money), "alerts": alerts_as_json(listed, since, situation.now)}
+        is_closed = bool(viewer.hidden) and not situation.pool
+        shown = overview(situation, alerts, money, is_closed=is_closed)
+        return {"overview": shown, "alerts": alerts_as_json(listed, since, situation.now)}
 
     def metrics(self, viewer: Viewer, caller: Caller) -> list[Metric]:
         """Return the metrics of what a viewer may see."""

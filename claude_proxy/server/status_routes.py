@@ -4,6 +4,7 @@ Each route identifies its caller again, after the gateway. The page under ``/poo
 a token and fetches the data with it.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -111,7 +112,10 @@ class StatusRoutes:
         async def data(viewer: Viewer, caller: Caller) -> Response:
             counted = await self._history.counted()
             more = [*self._metrics(viewer, caller), *metrics.running(self._running(viewer))]
-            text = prometheus.exposition(self._pool.snapshot(), counted, viewer, self._store_status(), more)
+            # In a thread, because a year of many users is ten thousand lines.
+            text = await asyncio.to_thread(
+                prometheus.exposition, self._pool.snapshot(), counted, viewer, self._store_status(), more
+            )
             return Response(text, headers=DATA_HEADERS | {"content-type": prometheus.CONTENT_TYPE})
 
         return await self._respond(request, "/metrics", data)

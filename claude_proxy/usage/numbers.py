@@ -79,13 +79,9 @@ def numbers_of_totals(totals: Totals) -> list[int]:
     return [*totals, *[0] * (WIDTH - _COUNTS)]
 
 
-def numbers_of(totals: Totals, first_byte: float, total: float) -> list[int]:
-    """Return the numbers of one request; the times are in seconds."""
-    numbers = numbers_of_totals(totals)
-    for place, buckets, seconds in ((FIRST_BYTE_MS, FIRST_BYTE, first_byte), (TOTAL_MS, TOTAL, total)):
-        numbers[place] = round(1000 * max(0.0, seconds))
-        numbers[buckets.start + bisect_left(BUCKETS, seconds)] = 1
-    return numbers
+def bucket_of(buckets: slice, seconds: float) -> int:
+    """Return the place of a time's bucket among the numbers of an entry."""
+    return int(buckets.start) + bisect_left(BUCKETS, seconds)
 
 
 def add(sums: list[int], numbers: Numbers) -> None:

@@ -83,14 +83,15 @@ class RequestEntry(NamedTuple):
 
     def shown(self) -> dict[str, Any]:
         """Return the entry as the value of ``GET /pool/requests``."""
-        found = self._asdict()
-        del found["micro_usd"], found["size"]
-        return found | {
-            "groups": [*self.groups],
-            "attempts": [one._asdict() for one in self.attempts],
-            "bytes": self.size,
-            "usd": None if self.micro_usd is None else self.micro_usd / MICRO_USD,
-        }
+        found: dict[str, Any] = dict(zip(SHOWN_NAMES, self, strict=True))
+        found["groups"] = [*self.groups]
+        found["attempts"] = [{"target": one.target, "why": one.why, "seconds": one.seconds} for one in self.attempts]
+        found["usd"] = None if self.micro_usd is None else self.micro_usd / MICRO_USD
+        return found
+
+
+# The names of the fields where they are shown.
+SHOWN_NAMES = tuple({"size": "bytes", "micro_usd": "usd"}.get(name, name) for name in RequestEntry._fields)
 
 
 def ended_of(identifier: str) -> float:
@@ -114,7 +115,7 @@ def entry_of(record: Record, texts: Sequence[str], suffix: str) -> RequestEntry:
     """Return the entry of a request; ``texts`` are its own, without secrets, and ``suffix`` makes its id unique."""
     usage = record.usage
     attempts = record.attempts[:MAX_ATTEMPTS]
-    shown = [text if len(text) <= MAX_TEXT and text.isprintable() else clean(text, MAX_TEXT) for text in texts]
+    shown = [_text(text) for text in texts]
     user, requested, model, served, lane, credential, rule, project, error, request_id, *more = shown
     groups = len(more) - 2 * len(attempts)
     targets, whys = more[groups::2], more[groups + 1 :: 2]
@@ -157,20 +158,21 @@ def read_entry(value: Any) -> RequestEntry:
         raise TypeError("not an entry")
     one = RequestEntry._make(value[: len(RequestEntry._fields)])
     ended_of(_text(one.id))
-    return RequestEntry(
+    checked = [
         one.id,
         _number(one.at, MAX_SECONDS),
-        *(_text(text) for text in value[2:10]),
+        *[_text(text) for text in value[2:10]],
         tuple(_text(group) for group in _list(one.groups)[:MAX_GROUPS]),
         tuple(_attempt(part) for part in _list(one.attempts)[:MAX_ATTEMPTS]),
         int(_number(one.status, 1000)),
         _text(one.error),
         _number(one.first_byte, MAX_SECONDS),
         _number(one.seconds, MAX_SECONDS),
-        *(int(_number(count, MAX_COUNT)) for count in value[16:21]),
+        *[int(_number(count, MAX_COUNT)) for count in value[16:21]],
         None if one.micro_usd is None else int(_number(one.micro_usd, MAX_COUNT)),
         _text(one.request_id),
-    )
+    ]
+    return RequestEntry._make(checked)
 
 
 def _attempt(value: Any) -> AttemptRecord:
@@ -187,7 +189,7 @@ def _list(value: Any) -> Sequence[Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
-    return clean(value, MAX_TEXT)
+    return value if len(value) <= MAX_TEXT and value.isprintable() else clean(value, MAX_TEXT)
 
 
 def _number(value: Any, most: float) -> float:

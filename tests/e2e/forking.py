@@ -64,6 +64,7 @@ READ_LATER = frozenset(
         "PROXY_DOMAIN",
         "PROXY_DRAIN_SECONDS",
         "PROXY_LOG_FORMAT",
+        "PROXY_SIGNING_KEYS_FILE",
         "PROXY_STATIC_TOKEN",
         "PROXY_STATIC_TOKEN_FILE",
         "PROXY_USER_TOKENS",

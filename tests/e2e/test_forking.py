@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import CONFIG
 from forking import AT_IMPORT, EMPTY, READ_LATER, TEMPLATE, Forked, may_fork, template
-from processes import Proxy
+from processes import ROOT, Proxy
 from test_status_through_the_proxy import until
 from test_workers import workers_of
 
@@ -149,3 +149,9 @@ def test_what_an_import_may_read_is_not_given_to_a_fork(tmp_path):
     for line in ("SERVER_ROOT_PATH=/made-up\n", "DATABASE_URL=made-up\n"):
         dotenv.write_text(line)
         assert not may_fork(plain, dotenv)
+
+
+def test_a_copy_of_the_example_is_forked(tmp_path):
+    """Tests that start with a copied `.env.example` take no interpreter of their own, whichever variables it lists."""
+    plain = {"PATH": template().path, "HOME": str(tmp_path), **AT_IMPORT}
+    assert may_fork(plain, ROOT / ".env.example")

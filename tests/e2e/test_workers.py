@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import upstream as up
 from balancer import Balancer
 from conftest import CONFIG, TOKENS, by_credential, proxy_environment
 from load import Load
-from processes import Proxy, free_port, new_question
+from processes import MASTER_KEY, Proxy, free_port, new_question
 
 
 class RedisServer:
@@ -115,6 +116,26 @@ def test_killed_workers_and_a_killed_redis_lose_no_request(balancer, replicas, r
     assert {status for status in statuses if status != 200} <= {"cut off in its stream"}
     assert sum(status == 200 for status in statuses) > 300
     assert any("Redis is not available" in proxy.output for proxy in replicas)
+
+
+def test_every_replica_lists_the_requests_of_all(replicas, upstream):
+    """Each worker of each replica lists the same requests, also after Redis was replaced."""
+    for number in range(6):
+        assert replicas[number % 2].ask(new_question(f"claude-listed-{number}")).status_code == 200
+
+    def listed(proxy: Proxy) -> list[str]:
+        headers = {"x-litellm-api-key": MASTER_KEY}
+        answer = httpx.get(f"{proxy.url}/pool/requests?q=claude-listed", headers=headers, trust_env=False).json()
+        return [one["requested"] for one in answer["requests"]]
+
+    expected = [f"claude-listed-{number}" for number in reversed(range(6))]
+    poll = threading.Event()
+    for _ in range(200):
+        found = [listed(proxy) for proxy in replicas for _ in range(4)]
+        if all(names == expected for names in found):
+            return
+        poll.wait(0.1)
+    raise AssertionError(found)
 
 
 def test_the_workers_of_one_machine_share_a_file(shared_upstream, upstream, tmp_path):

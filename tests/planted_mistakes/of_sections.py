@@ -17,6 +17,23 @@ def at_the_end(name: str, text: str, *says: str) -> Row:
 
 
 ROWS = (
+    # --- alerts ---
+    at_the_end(
+        "addresses for alerts at the beginning of a line", "alerts:\n  to: [os.environ/SLACK]\n",
+        "config.yaml line 24: alerts: belongs under claude_proxy",
+    ),
+    at_the_end(
+        "an address for alerts that is no list", "claude_proxy:\n  alerts:\n    to: os.environ/SLACK\n",
+        "config.yaml line 26: claude_proxy: alerts: to: should be a list", "each behind a dash",
+    ),
+    at_the_end(
+        "a name of a service in place of an address", "claude_proxy:\n  alerts:\n    to: [slack]\n",
+        "config.yaml line 26: claude_proxy: alerts: to: entry 1 should be an address such as",
+    ),
+    at_the_end(
+        "a rule of alerts with a wrong name", "claude_proxy:\n  alerts:\n    rules: {pool_lo: false}\n",
+        "config.yaml line 26: claude_proxy: alerts: rules: pool_lo is not known; did you mean pool_low?",
+    ),
     # --- a model below another section ---
     at_the_end(
         "a model at the end of the file", OWN,

@@ -25,6 +25,7 @@ def nothing(page: Page) -> None:
 
 def open_a_failed_one(page: Page) -> None:
     """Open the first request that needed several attempts."""
+    expect(page.locator("table.requests tbody tr").first).to_be_visible()
     row = page.locator("table.requests tbody tr", has_text="2 attempts")
     for _ in range(9):
         if row.count():
@@ -64,6 +65,8 @@ def draw(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
         with under_way(upstream, running):
             for name, shot in SHOTS.items():
                 keep(browser, running, name, *shot)
+        for name in SHOTS:
+            reduce_colours(PICTURES / f"{name}.png")
     finally:
         running.stop()
 
@@ -108,8 +111,7 @@ def keep(
     if "history" in view:
         expect(page.locator("canvas").first).to_be_visible()
     before(page)
-    height = page.evaluate("document.documentElement.scrollHeight")
+    height = page.evaluate("Math.ceil(document.body.getBoundingClientRect().bottom)")
     page.screenshot(path=PICTURES / f"{name}.png", clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], height)})
-    reduce_colours(PICTURES / f"{name}.png")
     (PICTURES / f"{name}.txt").write_text(page.locator("body").inner_text() + "\n", encoding="utf-8")
     context.close()

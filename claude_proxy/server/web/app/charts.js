@@ -12,6 +12,8 @@ const MIN_BAR = 3;
 const AXIS = 52;
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
 const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: -7, PageDown: 7, Home: -Infinity, End: Infinity };
+// A place of the pointer that is in no chart.
+const OUTSIDE = { left: -10, top: -10 };
 let library = null;
 
 // Loads uPlot, once; only the history needs it.
@@ -50,7 +52,7 @@ export class Chart {
     this.shape = "";
     this.at = null; // the place of the period under the pointer
     this.plot.addEventListener("keydown", (event) => this.key(event));
-    this.plot.addEventListener("blur", () => this.drawn?.setCursor({ left: -10, top: -10 }));
+    this.plot.addEventListener("blur", () => this.drawn?.setCursor(OUTSIDE, true, true));
     this.resized = new ResizeObserver(() => this.draw());
     this.resized.observe(this.figure);
   }
@@ -90,7 +92,7 @@ export class Chart {
       : { stroke: css(one.colour), width: 2, dash: DASHES[place % DASHES.length], points: { size: 4, fill: css(one.colour) } }));
     if (kind === "stack") drawn.reverse();
     return {
-      width, height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
+      width, height: HEIGHT, legend: { show: false }, padding: [8, 18, 0, 0],
       scales: {
         x: { time: false, range: () => [-0.6, Math.max(0, this.description.periods.length - 0.4)] },
         y: { range: (_, low, high) => [0, this.description.top ?? (high > 0 ? high * 1.06 : 1)] },
@@ -103,7 +105,7 @@ export class Chart {
       ],
       series: [{}, ...drawn],
       cursor: {
-        y: false, points: { show: kind === "lines" }, sync: { key: "history", setSeries: false },
+        y: false, ...(kind === "stack" && { points: { show: false } }), sync: { key: "history", setSeries: false },
         drag: { x: periods.length > 1, y: false, setScale: false },
       },
       hooks: { setCursor: [(chart) => this.point(chart.cursor.left < 0 ? null : chart.cursor.idx)], setSelect: [(chart) => this.select(chart)] },
@@ -135,7 +137,7 @@ export class Chart {
     const last = this.description.periods.length - 1;
     const from = this.at ?? (STEPS[event.key] > 0 ? -1 : last + 1);
     const place = Math.min(last, Math.max(0, from + STEPS[event.key]));
-    this.drawn.setCursor({ left: this.drawn.valToPos(place, "x"), top: 10 });
+    this.drawn.setCursor({ left: this.drawn.valToPos(place, "x"), top: 10 }, true, true); // and those of the other charts
   }
 
   select(chart) {

@@ -27,9 +27,12 @@ export function update(node, { attributes, children }) {
   for (const name of node.getAttributeNames()) {
     if (!KEPT.has(name) && (!(name in attributes) || absent(attributes[name]))) node.removeAttribute(name);
   }
-  for (const [name, value] of Object.entries(attributes)) setAttribute(node, name, value);
+  for (const [name, value] of Object.entries(attributes)) if (!late(node, name)) setAttribute(node, name, value);
   if (!("text" in attributes)) fill(node, children);
+  if ("value" in attributes && late(node, "value")) setAttribute(node, "value", attributes.value); // now its options are there
 }
+
+const late = (node, name) => name === "value" && node.tagName === "SELECT";
 
 const absent = (value) => value === false || value === null || value === undefined;
 
@@ -44,7 +47,7 @@ function setAttribute(node, name, value) {
     }
   } else if (typeof value === "function") {
     node[name] = value;
-  } else if (name === "value" || name === "checked") {
+  } else if ((name === "value" && node.tagName !== "OPTION") || name === "checked") {
     if (node[name] !== value) node[name] = value;
   } else if (!absent(value)) {
     const text = value === true ? "" : String(value);

@@ -6,6 +6,8 @@ import { hitRate, OTHER, rate } from "./history_tables.js";
 
 // The last colour of a split is for the rest.
 const CHARTED = COLOURS - 1;
+// More lines than that in one chart cannot be told apart.
+const LINES = 4;
 const TOKENS = { output: "output", input: "fresh", cache_write: "written to the cache", cache_read: "read from the cache" };
 
 // Returns what is charted of the data. Of a split, the first rows have a colour each, and the rest is one.
@@ -42,7 +44,7 @@ export function chartsOf(data) {
     }
     return series;
   };
-  const lines = (values, all) => first.map((row, place) => named(row, values(row.series), all(row), place));
+  const lines = (values, all) => first.slice(0, LINES).map((row, place) => named(row, values(row.series), all(row), place));
   add("Requests", "stack", number, split((series) => series.requests, (row) => row.requests));
   add("Cost", "stack", (value) => usd.format(value ?? 0), split((series) => series.usd, (row) => row.usd), dollars);
   add("Tokens", "stack", (value) => short.format(value ?? 0), split(perPeriod, tokens));

@@ -16,10 +16,12 @@ export function worstFirst(credentials) {
 
 export const fullest = (one) => one.windows.reduce((found, window) => (!found || window.utilization > found.utilization ? window : found), null);
 
-// The window that will be full for the longest time, else the fullest.
+// The window that limits a credential the most: the full one that resets last, else the one that will be full for the longest time,
+// else the fullest.
 export function binding(one) {
-  const filling = one.windows.filter((window) => window.full_at !== null);
-  const closed = (window) => window.reset - window.full_at;
+  const full = one.windows.filter(isFull);
+  const filling = full.length ? full : one.windows.filter((window) => window.full_at !== null);
+  const closed = (window) => window.reset - (full.length ? 0 : window.full_at);
   return filling.length ? filling.reduce((found, window) => (closed(window) > closed(found) ? window : found)) : fullest(one);
 }
 

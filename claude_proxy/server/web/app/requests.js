@@ -18,7 +18,7 @@ const LEFT = 499;
 const moment = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dated = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
-const digits = (count) => new Intl.NumberFormat(undefined, { style: "currency", currency: "USD", minimumFractionDigits: count, maximumFractionDigits: count });
+const digits = (count) => new Intl.NumberFormat(undefined, { style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", minimumFractionDigits: count, maximumFractionDigits: count });
 const [small, large] = [digits(4), digits(2)];
 
 export function mount(root, app) {
@@ -167,7 +167,7 @@ export function mount(root, app) {
     fill(list, [el("table", { class: "requests" },
       el("caption", { text: "The last requests, the newest first" }),
       el("thead", {}, el("tr", {}, head("time"), head("user"), head("model"), head("credential", true), head("status"),
-        head("first byte", true), head("total"), head("tokens", true), head("cost"))),
+        head("first byte", true), head("total", true), head("tokens", true), head("cost"))),
       el("tbody", {}, ...shown.flatMap((one) => [row(one, open === one.id), open === one.id && el("tr", { key: `${one.id}/more`, id: "open-request", class: "more" },
         el("td", { colspan: COLUMNS }, ...details(one)))].filter(Boolean))))]);
     fill(more, next && shown.length < MOST ? [el("button", { type: "button", text: `Show ${PAGE} more`, onclick: older })] : []);
@@ -175,7 +175,7 @@ export function mount(root, app) {
 
   // A client that disconnects is no failure; a response that broke off is one, whatever its status.
   const failed = (one) => Boolean(one.error) || (one.status >= 400 && one.status !== LEFT);
-  const dollars = (amount) => (amount < 1 ? small : large).format(amount);
+  const dollars = (amount) => (amount > 0 && amount < 1 ? small : large).format(amount);
   const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars(one.usd));
   const newer = (at) => (Date.now() / 1000 - at < 43200 ? moment : dated).format(new Date(at * 1000));
 
@@ -189,9 +189,9 @@ export function mount(root, app) {
       el("td", { class: "text", text: one.user }),
       el("td", { class: "text" }, el("span", { text: one.requested }), one.model && one.model !== one.requested && el("span", { class: "soft", text: ` → ${one.model}` })),
       el("td", { class: "text wide", text: one.credential || "–" }),
-      el("td", { class: failed(one) && "bad" }, one.error === "interrupted" ? `${one.status} broken off` : String(one.status), retried && el("span", { class: "soft", text: ` ${one.attempts.length} attempts` })),
+      el("td", { class: failed(one) && "bad" }, one.error === "interrupted" ? `${one.status} broken off` : String(one.status), retried && el("span", { class: "soft tries", text: ` ${one.attempts.length} attempts` })),
       el("td", { class: "wide", text: seconds(one.first_byte) }),
-      el("td", { text: seconds(one.seconds) }),
+      el("td", { class: "wide", text: seconds(one.seconds) }),
       el("td", { class: "wide", text: short.format(tokens(one)) }),
       el("td", { text: cost(one) }));
   }
