@@ -45,10 +45,19 @@ Rule = Callable[[Situation, Thresholds], Iterable[Alert]]
 
 
 def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
-    """Return the alerts of a situation, the most severe first."""
-    found = [alert for rule in RULES for alert in [*rule(situation, thresholds)][:MAX_OF_RULE]]
+    """Return the alerts of a situation, the most severe first. A rule with a bug is an alert."""
+    found = [alert for rule in RULES for alert in _alerts_of_rule(rule, situation, thresholds)]
     cleaned = [one._replace(text=clean(one.text, MAX_TEXT), action=clean(one.action, MAX_TEXT)) for one in found]
     return by_severity(cleaned)
+
+
+def _alerts_of_rule(rule: Rule, situation: Situation, thresholds: Thresholds) -> list[Alert]:
+    try:
+        return [*rule(situation, thresholds)][:MAX_OF_RULE]
+    except Exception as problem:  # noqa: BLE001 - the alerts of all other rules, and the page, go on
+        name = rule.__name__
+        text = f"The rule {name} cannot be evaluated ({type(problem).__name__})."
+        return [Alert(f"rule-failed:{name}", WARNING, text, "Please report this; the rule can be switched off.")]
 
 
 def by_severity(alerts: Iterable[Alert]) -> list[Alert]:
