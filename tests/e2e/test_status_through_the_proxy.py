@@ -354,8 +354,11 @@ def test_the_address_is_the_view(browser, proxy):
     assert page.title() == "claude-proxy: credentials"
     page.reload()
     expect(page.locator("article").first).to_be_visible()
-    page.goto(f"{proxy.url}/pool#/no-such-view")
-    expect(page.locator("#verdict")).to_be_visible()
+    for unknown in ("no-such-view", "toString", "constructor?x=1", "%", "//"):
+        page.goto(f"{proxy.url}/pool#/credentials")
+        expect(page.locator("article").first).to_be_visible()
+        page.goto(f"{proxy.url}/pool#/{unknown}")
+        expect(page.locator("#verdict")).to_be_visible()
     expect(page.get_by_role("navigation").locator("[aria-current]")).to_have_text("Overview")
     page.goto(f"{proxy.url}/pool/#/credentials")
     expect(page.locator("article").first).to_be_visible()
