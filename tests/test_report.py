@@ -196,7 +196,7 @@ def test_the_report_sums_by_credential_user_and_model(recorded):
 
 
 def test_a_user_sees_of_people_only_itself(recorded):
-    """Who does not hold the master key finds its own usage and failovers, and the credentials; no name and no model of other people."""
+    """Who does not hold the master key finds its own usage and failovers, and the credentials; nothing else of other people."""
     for user in ("anna", "ben"):
         recorded.record(record(user, f"model-of-{user}", failovers=("first: limit",)))
     data = report([snapshot()], recorded, ANNA, STORE_STATUS, NOW)
