@@ -177,7 +177,7 @@ export function mount(root, app) {
   const failed = (one) => Boolean(one.error) || (one.status >= 400 && one.status !== LEFT);
   const dollars = (amount) => (amount > 0 && amount < 1 ? small : large).format(amount);
   const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars(one.usd));
-  const ended = (one) => one.at + one.seconds; // the order of the list
+  const endOf = (one) => one.at + one.seconds; // the order of the list
   const newer = (at) => (Date.now() / 1000 - at < 43200 ? moment : dated).format(new Date(at * 1000));
 
   function row(one, isOpen) {
@@ -186,7 +186,7 @@ export function mount(root, app) {
       el("th", { scope: "row" }, el("button", {
         type: "button", class: "link", "aria-expanded": String(isOpen), "aria-controls": isOpen && "open-request",
         onclick: () => app.go({ open: isOpen ? null : one.id }, "requests", { replace: true }),
-      }, el("time", { datetime: new Date(ended(one) * 1000).toISOString(), text: newer(ended(one)) }))),
+      }, el("time", { datetime: new Date(endOf(one) * 1000).toISOString(), text: newer(endOf(one)) }))),
       el("td", { class: "text", text: one.user }),
       el("td", { class: "text" }, el("span", { text: one.requested }), one.model && one.model !== one.requested && el("span", { class: "soft", text: ` → ${one.model}` })),
       el("td", { class: "text wide", text: one.credential || "–" }),
