@@ -94,7 +94,7 @@ function users(rows, app) {
     el("td", { class: `${extra}${sums.errors ? " bad" : ""}`, text: whole.format(sums.errors) }),
   ];
   return [
-    el("caption", { text: "Users: requests, tokens and errors, today and in the last 7 days (UTC)" }),
+    el("caption", { text: "Users: requests, tokens and errors, today and in the last 7 days" }),
     el("thead", {}, el("tr", {}, head("user"), ...HEADS.map((text, place) => head(text, [1, 2, 5].includes(place) ? "wide" : "")))),
     el("tbody", {}, ...(rows.length ? rows.map((row) => {
       const [requests, ...today] = cells(row.today, "wide");

@@ -14,6 +14,12 @@ export const clock = date({ hour: "2-digit", minute: "2-digit" });
 export const dated = date({ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 export const dayOnly = date({ day: "numeric", month: "short", year: "numeric" });
 
+const DAY = date({ day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+const MONTH = date({ month: "long", year: "numeric", timeZone: "UTC" });
+
+// The name of a period in words: an hour ("2026-11-30T14"), a day or a month, of which the day or the month is shown.
+export const day = (period) => (period.length > 7 ? DAY : MONTH).format(new Date(`${period.slice(0, 10)}${period.length > 7 ? "" : "-01"}T00:00Z`));
+
 // A time of day, with its date unless it is near.
 export const time = (at, now) => (Math.abs(at - now) < HALF_DAY ? clock : dated).format(new Date(at * 1000));
 

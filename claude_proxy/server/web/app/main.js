@@ -2,7 +2,7 @@
 // `mount(root, app)`, which returns `{update(), unmount()}`; `update` runs after new data and after a change of the address.
 
 import { fill, say } from "./dom.js";
-import { clock, dated } from "./format.js";
+import { clock, dated, day } from "./format.js";
 import * as overview from "./overview.js";
 
 const REFRESH_MS = 5000;
@@ -124,7 +124,7 @@ function address(view, query) {
 
 function parse() {
   const [path, ...rest] = location.hash.replace(/^#\/?/, "").split("?");
-  return { view: path in VIEWS ? path : FIRST, query: new URLSearchParams(rest.join("?")) };
+  return { view: Object.hasOwn(VIEWS, path) ? path : FIRST, query: new URLSearchParams(rest.join("?")) };
 }
 
 async function messageOf(response) {
@@ -220,7 +220,7 @@ function frame() {
   const source = !store.kind ? `Not shared: state of one process, running since ${started}`
     : store.unavailable ? `${store.kind} is unavailable: state of one process, running since ${started}`
       : `Shared by all workers through ${store.kind}`;
-  say(byId("store"), `${source}. ${store.usage_since ? `Usage since ${store.usage_since} (UTC days).` : "No usage yet."}`);
+  say(byId("store"), `${source}. ${store.usage_since ? `Usage since ${day(store.usage_since)}.` : "No usage yet."}`);
   const problems = [...pool.problems, ...(store.unavailable ? [`${store.kind} is unavailable; other workers may have newer data.`] : [])];
   byId("problem").hidden = problems.length === 0;
   say(byId("problem"), problems.join(" "));

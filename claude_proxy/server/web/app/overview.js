@@ -123,7 +123,7 @@ function models(app) {
     el("div", { class: "head-line" }, el("h2", { id: "models-title", text: app.admin ? "Models" : "Models that you used" }),
       el("a", { href: app.href("history", { by: "model" }), text: "History by model" })),
     el("div", { class: "card scroll" }, el("table", { id: "models" },
-      el("caption", { text: "Models: requests, tokens and errors today, and requests in the last 7 days (UTC)" }),
+      el("caption", { text: "Models: requests, tokens and errors today, and requests in the last 7 days" }),
       el("thead", {}, el("tr", {}, head("model"), head("today"), head("tokens"), head("errors"), head("7 days"))),
       el("tbody", {}, ...(rows.length ? rows.slice(0, EVENTS).map((row) => el("tr", { key: row.name },
         el("th", { scope: "row", text: row.name }), el("td", { text: whole.format(row.today.requests) }), el("td", { text: short.format(tokens(row.today)) }),
