@@ -15,7 +15,7 @@ COPY requirements-tools.lock .
 # hadolint ignore=DL3042
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /tools \
-    && pip --python /tools/bin/python install --no-compile --require-hashes --no-deps --only-binary :all: \
+    && pip --python /tools/bin/python install --require-hashes --no-deps --no-compile --only-binary :all: \
     -r requirements-tools.lock
 COPY deploy/sbom.py .
 RUN /tools/bin/python sbom.py --python /venv/bin/python --report report.json --root / > sbom.json

@@ -75,10 +75,12 @@ class Upstream:
         self.responses = [*responses]
         self.sent = []
 
-    async def send(self, url, headers, body, *, read_seconds=READ_SECONDS, method="POST"):
+    async def send(self, url, headers, body, *, read_seconds=READ_SECONDS, method="POST", on_sent=lambda: None):
         one = Sent(url, [*headers], body, read_seconds, method=method)
         self.sent.append(one)
         response = self.responses[0](one) if callable(self.responses[0]) else self.responses.pop(0)
+        if not isinstance(response, UnreachableError):
+            on_sent()
         if isinstance(response, Exception):
             raise response
         one.response = Raw(response)

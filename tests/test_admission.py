@@ -58,7 +58,13 @@ class Process:
     def __init__(self, store, clock, block=BLOCK):
         self.budgets = ActiveBudgets(lambda: Budgets.of({"claude_proxy": block}), clock)
         self.sync = Synchronizer(store, CombinedState(*self.budgets.parts), clock=clock, interval=3600.0)
-        self.admission = Admission(self.budgets, lambda *_: PRICE, confirm=self.sync.confirm, clock=clock)
+        self.admission = Admission(
+            self.budgets,
+            lambda *_: PRICE,
+            confirm=self.sync.confirm,
+            unpriced=lambda model: ["openai/own"] if model == "own" else [],
+            clock=clock,
+        )
 
     async def ask(self, user="anna", groups=(), **more):
         """Send a request and receive its whole response; raise ``Refused`` if there is none."""
@@ -68,7 +74,7 @@ class Process:
         journal.usage = Usage(1, 1)
         if charge is not None:
             await charge.ending()
-            charge.finish()
+            await charge.finish()
         return charge
 
 
@@ -196,6 +202,39 @@ async def test_without_the_store_a_process_goes_on_with_what_it_knows(process, s
     for each in (one, other, one):
         await each.sync.exchange()
     assert one.budgets.standings(one.budgets.of_user("anna", ()))[0].spent == 16 * PRICE
+
+
+@pytest.mark.parametrize(
+    ("block", "user", "lacking"),
+    [
+        (BLOCK, "anna", False),
+        (BLOCK | {"unpriced_models": "allow"}, "anna", False),
+        (BLOCK | {"unpriced_models": "refuse"}, "Anna", True),
+        (BLOCK | {"unpriced_models": "refuse"}, "ben", True),
+        (BLOCK | {"unpriced_models": "refuse"}, "zoe", False),
+        ({"users": {"anna": {"budget": {"day": 1, "soft": True}}}, "unpriced_models": "refuse"}, "anna", False),
+        ({"budget": {"day": 1}, "unpriced_models": "refuse"}, "admin", True),
+        ({"default_budget": {"day": 1}, "unpriced_models": "refuse"}, "admin", False),
+        ({"unpriced_models": "refuse"}, "anna", False),
+    ],
+    ids=["default", "allow", "own", "of-the-group", "no-budget", "soft", "of-all", "master-key", "no-budgets"],
+)
+async def test_a_model_without_a_price(process, block, user, lacking):
+    """If the operator says so, whoever has a hard budget may not use a model whose price is not known."""
+    one = process(block)
+    groups = ("team-a",) if user == "ben" else ()
+    request = Request(read([]), [], b"{}", RequestView("m", streams=False), user=user, groups=groups)
+    assert one.admission.lacks_price(request, "own") is lacking
+    assert not one.admission.lacks_price(request, "priced")
+
+
+async def test_an_override_is_a_budget_for_which_prices_matter(process):
+    """A user whose only budget was set by ``claude-proxy budget`` may not use a model without a price, either."""
+    one = process({"unpriced_models": "refuse"})
+    request = Request(read([]), [], b"{}", RequestView("m", streams=False), user="zoe")
+    assert not one.admission.lacks_price(request, "own")
+    one.budgets.overrides.change("user:zoe", {Period.DAY: PRICE})
+    assert one.admission.lacks_price(request, "own")
 
 
 async def test_without_the_store_requests_can_be_refused(process, store):

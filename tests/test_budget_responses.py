@@ -1,12 +1,13 @@
 """proxy/budget_responses.py: headers and errors about a user's budget."""
 
+import json
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from claude_proxy.config.budgets import Budget, Period
-from claude_proxy.proxy.budget_responses import budget_reached, dollars, store_unavailable, with_budget
+from claude_proxy.proxy.budget_responses import budget_reached, dollars, store_unavailable, unpriced_model, with_budget
 from claude_proxy.usage.standing import Standing
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -107,6 +108,18 @@ def test_a_missing_store_is_a_503_that_may_be_repeated():
     refused = store_unavailable()
     assert (refused.status, refused.headers) == (503, [("retry-after", "5")])
     assert "cannot check your budget" in str(refused)
+
+
+def test_an_unpriced_model_is_a_400_that_says_what_to_add():
+    """Claude Code shows the message and neither repeats the request nor asks for a login."""
+    refusal = unpriced_model("glm").refusal()
+    error = json.loads(refusal.body)["error"]
+    assert (refusal.status, error["type"], refusal.reason) == (400, "invalid_request_error", "unpriced_model")
+    assert dict(refusal.headers)["x-should-retry"] == "false"
+    assert error["message"] == (
+        "No price is known for the model glm, so your budget cannot include it. The proxy's operator can add the price to "
+        "config.yaml: claude_proxy: prices: glm: {input: USD, output: USD}, per million tokens."
+    )
 
 
 def test_dollars():

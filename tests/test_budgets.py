@@ -15,6 +15,7 @@ BLOCK = {
     "default_budget": {"day": 0.1},
     "budget": {"month": 2000, "timezone": "Europe/Berlin"},
     "budget_without_store": "refuse",
+    "unpriced_models": "refuse",
 }
 ANNA = Budget("user:anna", {Period.DAY: 10 * USD, Period.WEEK: 40_500_000, Period.MONTH: 120 * USD})
 TEAM = Budget("group:team-a", {Period.MONTH: 500 * USD}, soft=True)
@@ -45,17 +46,18 @@ def test_the_budgets_of_a_request(user, groups, found):
 
 
 def test_the_settings_of_all_budgets():
-    """The time zone and the behaviour without a store are read; the defaults are UTC and to allow."""
+    """The time zone and the behaviour without a store and without a price are read; the defaults are UTC and to allow."""
     budgets, bare = Budgets.of(config(**BLOCK)), Budgets.of({})
     assert (budgets.timezone, budgets.refuses_without_store, bool(budgets)) == (ZoneInfo("Europe/Berlin"), True, True)
     assert (bare.timezone, bare.refuses_without_store, bool(bare)) == (UTC, False, False)
+    assert (budgets.refuses_unpriced, bare.refuses_unpriced) == (True, False)
     assert not Budgets.of(config(budget={"timezone": "Asia/Tokyo"}))
 
 
 def test_a_right_block_has_no_mistakes():
     """Whole numbers, decimals and texts of numbers are amounts; a time zone alone is valid."""
     assert list(mistakes(config(**BLOCK))) == []
-    assert list(mistakes(config(budget={"timezone": "UTC"}, budget_without_store="allow"))) == []
+    assert list(mistakes(config(budget={"timezone": "UTC"}, budget_without_store="allow", unpriced_models="allow"))) == []
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,7 @@ def test_a_right_block_has_no_mistakes():
             "timezone applies to all budgets; write it as claude_proxy: budget",
         ),
         ({"budget_without_store": "deny"}, "budget_without_store: should be refuse or allow"),
+        ({"unpriced_models": True}, "unpriced_models: should be refuse or allow"),
         (
             {"users": {"anna": {"budget": {"day": 1, "year": 3}}}},
             "users: anna: budget: year is not known; the keys are day, week",
@@ -110,7 +113,7 @@ def test_a_machine_without_time_zone_data(monkeypatch):
     assert "this machine has no time zone data: install tzdata, or write UTC" in mistake
 
 
-@pytest.mark.parametrize("key", ["budget", "default_budget", "budget_without_store"])
+@pytest.mark.parametrize("key", ["budget", "default_budget", "budget_without_store", "unpriced_models"])
 def test_a_budget_without_its_block(key):
     """A budget at the top level would limit nothing, so the file is rejected."""
     (mistake,) = mistakes({key: {"day": 1}})

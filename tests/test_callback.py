@@ -159,6 +159,48 @@ def test_what_is_refused_before_an_attempt(body, user, status, words):
     assert entrance.outcome(failed(500, own_refusal(500, "LiteLLM's"))).refusal is entrance.refusal
 
 
+def test_the_model_of_a_rule():
+    """LiteLLM gets the rule's model, whatever the body names, its fallbacks, and as the last one the requested model."""
+    entrance = entrance_of(model="one")
+    router = {"fallbacks": [{"one": ["two", "nobody"]}]}
+    data = pre_call({"model": "claude-x"}, entrance, ready=("one", "two"), loaded={"router_settings": router})
+    assert (data["model"], data["fallbacks"]) == ("one", ["two", "claude-x"])
+    named = pre_call({"model": "two"}, entrance_of(model="claude-x"), ready=("two",), loaded={"router_settings": router})
+    assert (named["model"], named["fallbacks"]) == ("two", []), "an alias of a virtual key stays"
+
+
+UNPRICED = {
+    "model_list": [{"model_name": name, "litellm_params": {"model": f"openai/{name}"}} for name in ("one", "two")],
+    "claude_proxy": {
+        "users": {"anna": {"budget": {"day": 1}}},
+        "prices": {name: {"input": 1, "output": 1} for name in ("claude-*", "one")},
+        "unpriced_models": "refuse",
+    },
+    "router_settings": FALLBACKS,
+}
+
+
+def test_a_model_without_a_price_is_refused():
+    """A user with a budget gets the error, and no fallback without a price; LiteLLM's own fallbacks are refused, too."""
+    entrance = entrance_of({"model": "two"}, user="anna")
+    with pytest.raises(AttemptRefused):
+        pre_call({"model": "two"}, entrance, ready=("one", "two"), loaded=UNPRICED)
+    assert "No price is known for the model two" in json.loads(entrance.refusal.body)["error"]["message"]
+    for user, left in (("anna", ["one"]), ("ben", ["one", "two"])):
+        data = pre_call({"model": "claude-x"}, entrance_of(user=user), ready=("one", "two"), loaded=UNPRICED)
+        assert data["fallbacks"] == left
+    kwargs = {
+        "model": "openai/two",
+        "custom_llm_provider": "openai",
+        "messages": [],
+        "litellm_metadata": {"model_group": "two"},
+    }
+    proxy = proxy_of(UNPRICED, {"two": [{"model": "openai/two"}]})
+    with pytest.raises(AttemptRefused, match="No price is known for the model two"):
+        deploy(kwargs, entrance_of(user="anna"), proxy=proxy)
+    assert "client" in deploy(kwargs, entrance_of(user="ben"), proxy=proxy)
+
+
 def test_deployments_without_their_key_are_left_out():
     """Of several deployments with one name the ready ones stay; without any, all stay, and LiteLLM reports the error."""
     proxy = proxy_of({"model_list": ENTRIES})

@@ -66,7 +66,7 @@ class Passing:
             standing=lambda: standing,
             confirm=self._confirm if confirms else None,
             wake=lambda: self.woken.append(self.spent),
-            input_tokens=lambda: 700,
+            input_tokens=self._input_tokens,
             clock=self.clock,
         )
 
@@ -76,6 +76,9 @@ class Passing:
     async def _confirm(self):
         self.confirming.set()
         await self.confirmed.wait()
+
+    async def _input_tokens(self):
+        return 700
 
     def _cost(self, model, served, usage):
         self.asked.append((model, served))
@@ -141,7 +144,7 @@ async def test_the_final_counts_replace_the_estimate_before_the_client_gets_the_
     await ending
     await one.response.end()
     assert one.body.endswith(END + STOP)
-    one.charge.finish()
+    await one.charge.finish()
     assert (one.spent, one.woken) == (1300, [])
 
 
@@ -177,7 +180,7 @@ async def test_a_response_that_broke_off_keeps_what_had_passed():
     one = Passing()
     await one.stream(START, *[TEXT] * 5)
     one.response.leave()
-    one.charge.finish()
+    await one.charge.finish()
     assert one.spent >= 1000 + 10 * 5 * 400 // 4
     assert one.woken == [one.spent]
 
@@ -187,13 +190,54 @@ async def test_the_input_of_a_response_that_broke_off_is_never_free():
     one = Passing()
     await one.stream(event("message_start", message={"usage": {"input_tokens": 0, "output_tokens": 0}}), TEXT)
     one.response.leave()
-    one.charge.finish()
+    await one.charge.finish()
     assert one.spent >= 700 + 10 * 400 // 4
     counted = Passing(confirms=False)
     await counted.stream(event("message_start", message={"usage": {"input_tokens": 0}}), TEXT, END, STOP)
     await counted.response.end()
-    counted.charge.finish()
+    await counted.charge.finish()
     assert counted.spent == 300
+
+
+async def test_a_client_that_disconnects_before_the_first_byte():
+    """The provider counts the input from the moment at which it has the request, so it is estimated, and pushed at once."""
+    one = Passing()
+    one.journal.record_sent()
+    one.response.leave()
+    await one.charge.finish()
+    assert (one.spent, one.woken) == (700, [700])
+    reported = Passing()
+    reported.journal.record_sent()
+    reported.journal.usage = Usage(cache_read=3, input=1)
+    await reported.charge.finish()
+    assert reported.spent == 1
+
+
+async def test_a_request_that_is_not_at_a_provider_costs_nothing():
+    """Neither a request that was not sent yet, nor one that failed, nor one that waits for a fallback has a cost."""
+    waiting = Passing()
+    failed = Passing()
+    failed.journal.record_sent()
+    failed.journal.record_failed()
+    next_one = Passing()
+    next_one.journal.record_sent()
+    next_one.journal.begin(Provider.OPENAI, "openai/gpt", "gpt")
+    own = Passing()
+    own.journal.record_sent()
+    own.journal.of_client = True
+    for one in (waiting, failed, next_one, own):
+        one.response.leave()
+        await one.charge.finish()
+        assert (one.spent, one.woken) == (0, [])
+
+
+async def test_a_whole_response_without_counts_has_its_input():
+    """A provider that reports nothing has an estimate of the input, before the client receives the end."""
+    one = Passing(stream=False, confirms=False)
+    one.journal.record_sent()
+    await one.response.begin(200, [])
+    await one.charge.ending()
+    assert one.spent == 700
 
 
 async def test_the_last_final_counts_apply():
@@ -222,7 +266,7 @@ async def test_a_stream_without_final_counts_is_estimated():
 async def test_without_a_response_nothing_is_spent():
     """A request that no provider responded to costs nothing."""
     one = Passing()
-    one.charge.finish()
+    await one.charge.finish()
     assert one.spent == 0
 
 
@@ -233,7 +277,7 @@ async def test_the_model_that_responded_has_the_price():
     one.journal.begin(Provider.OPENAI, "openai/gpt", "gpt")
     one.journal.usage = Usage(1, 1)
     await one.response.end()
-    one.charge.finish()
+    await one.charge.finish()
     assert one.asked[-1] == ("gpt", "openai/gpt")
     assert one.spent == 11
 

@@ -22,7 +22,7 @@ from claude_proxy.proxy.lanes.chat_lane import ChatLane, HttpEndpoint
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.secret import Secret
-from claude_proxy.upstream.client import READ_SECONDS
+from claude_proxy.upstream.client import READ_SECONDS, UnreachableError
 from claude_proxy.upstream.search_client import SearchClient
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +70,14 @@ async def ask(client, *responses, lane=None, deployment=None, capture=None, fiel
         fields=fields,
     )
     return await lane.attempt(attempt), upstream
+
+
+async def test_the_request_is_at_the_provider():
+    """The journal knows when the provider has the request."""
+    for response, at_provider in ((Response(500), True), (UnreachableError("x"), False)):
+        client = Received()
+        await ask(client, response)
+        assert client.journal.at_provider is at_provider
 
 
 def completion(finish="stop", usage=(100, 7), **answer):

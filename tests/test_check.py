@@ -1273,7 +1273,22 @@ CREDENTIAL_ANSWERS = {
     "refused": (
         lambda _: anthropics_error(401, "authentication_error", "OAuth access token is invalid."),
         "error",
-        "anna: rejected by Anthropic: the credential was rejected (HTTP 401); replace it",
+        'anna: rejected by Anthropic: the credential was rejected (HTTP 401): "OAuth access token is invalid."; replace it',
+    ),
+    "refused-with-the-secret": (
+        lambda _: anthropics_error(401, "authentication_error", f"{OAUTH} is\ninvalid;\x1b[31m so is {API_KEY}"),
+        "error",
+        r'anna: rejected by Anthropic: the credential was rejected (HTTP 401): "*** is invalid;\x1b[31m so is ***"; replace it',
+    ),
+    "disabled": (
+        lambda _: anthropics_error(400, "invalid_request_error", "This organization has been disabled."),
+        "error",
+        'anna: rejected by Anthropic: the account was rejected (HTTP 400): "This organization has been disabled."; replace it',
+    ),
+    "denied": (
+        lambda _: anthropics_error(403, "permission_error", "A sentence that no rule knows."),
+        "warning",
+        'anna: the credential lacks the permission (HTTP 403): "A sentence that no rule knows."',
     ),
     "busy": (
         lambda _: anthropics_error(529, "overloaded_error", "Overloaded"),

@@ -37,6 +37,12 @@ def test_a_model_without_a_price():
     assert "no price is known for model own, so budgets do not include it; write claude_proxy: prices: own: {input: USD" in own
 
 
+def test_a_model_without_a_price_that_is_refused():
+    """Where such models are refused, the warning says so."""
+    _, own = found({"default_budget": {"day": 1}, "unpriced_models": "refuse"})
+    assert "no price is known for model own, so users with a budget may not use it; write claude_proxy: prices: own: " in own
+
+
 @pytest.mark.parametrize("block", [None, {"prices": {"x": {"input": 1, "output": 1}}}])
 def test_without_a_budget(block):
     """Without a budget, no model needs a price."""

@@ -454,6 +454,14 @@ async def test_a_client_that_leaves_ends_the_stream(caplog):
     assert lanes.upstream.sent[0].response.was_closed
 
 
+async def test_the_request_is_at_the_provider():
+    """The journal knows when Anthropic has the request: not if there is no credential, and not if there is no connection."""
+    for response, at_provider in ((streaming(START, STOP), True), (UnreachableError("x"), False)):
+        received = Received(raw=STREAMED)
+        await Lanes(response).attempt(received)
+        assert received.journal.at_provider is at_provider
+
+
 # Whole responses
 
 

@@ -315,6 +315,32 @@ async def test_an_upstream_that_is_silent():
         response.close()
 
 
+async def test_when_a_request_counts_as_sent():
+    """A request is reported as sent before its response, on a new and on a kept connection, and not without a connection."""
+    reports = []
+
+    def on_sent():
+        reports.append(len(server.seen))
+
+    async with between([OK], [WAIT]) as (client, server):
+        response = await client.send(server.url, (), b"{}", on_sent=on_sent)
+        await response.read()
+        response.close()
+        task = asyncio.ensure_future(client.send(server.url, (), b"{}", on_sent=on_sent))
+        while len(server.seen) < 2:
+            server.arrived.clear()
+            await server.arrived.wait()
+        assert reports == [0, 1]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            with pytest.raises(UnreachableError):
+                await client.send(f"http://127.0.0.1:{taken.getsockname()[1]}/", (), b"{}", on_sent=on_sent)
+    assert reports == [0, 1]
+
+
 async def test_an_upstream_that_reads_nothing(monkeypatch):
     """A request whose body the upstream does not read ends with a timeout."""
     monkeypatch.setattr("claude_proxy.upstream.client.CONNECT_SECONDS", SHORTLY)

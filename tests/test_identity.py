@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_proxy.signin.identity import MAX_GROUPS_BYTES, Identity, MalformedIdentity
+from claude_proxy.signin.identity import MAX_GROUPS_BYTES, Confirmation, Identity, MalformedIdentity
 
 DIGEST = "0f" * 32
 
@@ -13,6 +13,7 @@ DIGEST = "0f" * 32
         Identity("anna"),
         Identity("Anna.B+test@example.org", ("team-a", "größe"), "anna@example.org"),
         Identity("9", token_digest=DIGEST),
+        Identity("anna", confirmation=Confirmation("https://login.example", "proxy", "1", 7.5, "sealed")),
     ],
 )
 def test_an_identity_comes_back_from_json(identity):
@@ -47,7 +48,16 @@ def test_what_cannot_be_an_identity(parts):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("found", [{}, {"name": "anna"}, {"name": "anna", "groups": None, "email": "", "token": ""}])
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        {"name": "anna"},
+        {"name": "anna", "groups": None, "email": "", "token": ""},
+        {"name": "anna", "groups": [], "email": "", "token": "", "confirmation": {}},
+        {"name": "anna", "groups": [], "email": "", "token": "", "confirmation": 7},
+    ],
+)
 def test_other_json_is_no_identity(found):
     """A row of another version is an error that the caller expects."""
     with pytest.raises((KeyError, TypeError, ValueError)):

@@ -267,6 +267,7 @@ async def test_a_client_that_leaves_ends_the_stream(caplog):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (capture.copy, upstream.sent[0].response.was_closed) == (START, True)
+    assert received.journal.at_provider
     assert "the client disconnected during a response of anthropic/glm-5" in caplog.text
 
 

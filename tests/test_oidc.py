@@ -23,6 +23,11 @@ def test_a_provider():
     found = Oidc.of(under(OWN | more | {"trust_email": True}), SECRET)
     assert (found.scopes, found.allowed_domains) == (("openid", "email"), frozenset({"example.com"}))
     assert (found.name_claim, found.groups_claim, found.trust_email) == ("upn", "roles", True)
+    assert (found.offline_access, found.authorization_parameters, found.max_age_seconds) == (True, (), 86400)
+    more = {"authorization_parameters": {"prompt": "consent"}, "max_age_hours": 1.5, "offline_access": False}
+    found = Oidc.of(under(OWN | more), SECRET)
+    assert found.authorization_parameters == (("prompt", "consent"),)
+    assert (found.offline_access, found.max_age_seconds) == (False, 5400)
     assert Oidc.of(under({"issuer": "https://x.example", "client_id": "public"}), {}).client_secret is None
 
 
@@ -73,6 +78,17 @@ def test_an_unset_secret():
         (OWN | {"scopes": "openid email"}, ["scopes should be a list"]),
         (OWN | {"scopes": ["openid email"]}, ["scopes should be a list"]),
         (OWN | {"trust_email": "yes"}, ["trust_email should be true or false"]),
+        (OWN | {"authorization_parameters": {"access_type": "offline", "prompt": "consent"}}, []),
+        (OWN | {"authorization_parameters": "prompt=consent"}, ["authorization_parameters should be a mapping of texts"]),
+        (OWN | {"authorization_parameters": {"max_age": 7}}, ["authorization_parameters should be a mapping of texts"]),
+        (OWN | {"authorization_parameters": {"a\n": "b"}}, ["authorization_parameters should be a mapping of texts"]),
+        (OWN | {"authorization_parameters": {"state": "x"}}, ["should not contain state, which the proxy sets itself"]),
+        (OWN | {"offline_access": "no"}, ["offline_access should be true or false"]),
+        (OWN | {"max_age_hours": 2160}, []),
+        (OWN | {"max_age_hours": 0}, ["max_age_hours should be a number from 1 to 2160"]),
+        (OWN | {"max_age_hours": True}, ["max_age_hours should be"]),
+        (OWN | {"max_age_hours": "24"}, ["max_age_hours should be"]),
+        (OWN | {"max_age": 24}, ["max_age is not known; did you mean max_age_hours?"]),
         (OWN | {"secret": "x"}, ["secret is not known; did you mean client_secret?"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import time
 from urllib.parse import parse_qs, urlsplit
@@ -59,8 +60,14 @@ class Provider:
         self.now = [0.0]
         self.client = OidcClient(self.upstream, lambda: PROVIDER, lambda _: False, lambda: self.now[0])
 
-    async def identify(self, provider=PROVIDER, **returned):
+    async def identified(self, provider=PROVIDER, **returned):
         return await self.client.identify(provider, ATTEMPT, BACK, {"code": "made-up-code"} | returned)
+
+    async def identify(self, provider=PROVIDER, **returned):
+        return (await self.identified(provider, **returned)).identity
+
+    async def refresh(self, provider=PROVIDER):
+        return await self.client.refresh(provider, Secret("made-up-refresh"), "1")
 
     def asked(self, end):
         return [sent for sent in self.upstream.sent if sent.url.endswith(f"/{end}")]
@@ -191,6 +198,127 @@ async def test_a_provider_that_names_itself():
     with pytest.raises(Rejected, match="another issuer"):
         await provider.identify()
     assert (await provider.identify(iss=ISSUER)).name == "anna@example.com"
+
+
+@pytest.mark.parametrize(
+    ("listed", "scopes", "requested"),
+    [
+        (None, ("openid",), "openid"),
+        ("offline_access", ("openid",), "openid"),
+        (["openid", "offline_access"], ("openid", "groups"), "openid groups offline_access"),
+        (["offline_access"], ("openid", "offline_access"), "openid offline_access"),
+        (["openid"], ("openid", "offline_access"), "openid offline_access"),
+    ],
+)
+async def test_the_scope_for_a_refresh_token(listed, scopes, requested):
+    """``offline_access`` is requested where the provider lists it or config.yaml names it."""
+    world = Provider(**{"openid-configuration": document(scopes_supported=listed)})
+    provider = Oidc(
+        ISSUER, "pro xy", scopes=scopes, authorization_parameters=(("prompt", "consent"), ("access_type", "offline"))
+    )
+    query = parse_qs(urlsplit(await world.client.address(provider, ATTEMPT, BACK)).query)
+    without = await world.client.address(dataclasses.replace(provider, offline_access=False), ATTEMPT, BACK)
+    assert parse_qs(urlsplit(without).query)["scope"] == [" ".join(scopes)]
+    assert (query["scope"], query["prompt"], query["access_type"]) == ([requested], ["consent"], ["offline"])
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (None, None), ("made-up-refresh", "made-up-refresh"), ("", None), (7, None), ("x" * 9000, None), ("a\nb", None),
+        ("größe", None),
+    ],
+)  # fmt: skip
+async def test_the_provider_s_refresh_token(sent, kept):
+    """A refresh token that can be sent again is kept, and hides itself."""
+    tokens = {"id_token": id_token(), "refresh_token": sent}
+    found = await Provider(token=Response(json=tokens)).identified()
+    assert found.subject == "1"
+    assert (found.refresh_token and found.refresh_token.reveal()) == kept
+    assert "made-up-refresh" not in repr(found)
+
+
+async def test_a_refresh():
+    """One request sends the refresh token with the client's secret; the new ID token names the user, without a nonce."""
+    provider = Provider()
+    provider.pages["token"] = Response(
+        json={"id_token": id_token(nonce=None, groups=["New"]), "refresh_token": "made-up-second"}
+    )
+    found = await provider.refresh(Oidc(ISSUER, "pro xy", PROVIDER.client_secret, groups_claim="groups"))
+    assert (found.refresh_token.reveal(), found.identity.groups, found.problem) == ("made-up-second", ("new",), "")
+    (sent,) = provider.asked("token")
+    assert parse_qs(sent.body.decode()) == {"grant_type": ["refresh_token"], "refresh_token": ["made-up-refresh"]}
+    assert sent.header("authorization").startswith("Basic ")
+    assert provider.asked("me") == []
+
+
+async def test_a_refresh_without_an_id_token():
+    """The ID token of a refresh is optional: then the userinfo describes the user, or nobody does."""
+    provider = Provider(token=Response(json={"access_token": "made-up-access"}))
+    provider.pages["me"] = Response(json={"sub": "1", "groups": ["New"]} | ANNA)
+    found = await provider.refresh(Oidc(ISSUER, "pro xy", groups_claim="groups"))
+    assert (found.identity.name, found.identity.groups, found.refresh_token) == ("anna@example.com", ("new",), None)
+    provider.pages["token"] = Response(json={"x": "y"})
+    found = await provider.refresh()
+    assert (found.identity, found.problem) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("page", "response", "kind", "words"),
+    [
+        ("token", Response(400, json={"error": "invalid_grant"}), Rejected, "HTTP 400 invalid_grant"),
+        ("token", Response(400, json={"error": "interaction_required"}), Rejected, "interaction_required"),
+        ("token", Response(403, json={"error": "access_denied"}), Rejected, "HTTP 403 access_denied"),
+        ("token", Response(500, json={"error": "invalid_grant"}), ProviderFailed, "HTTP 500"),
+        ("token", Response(400, json={"error": "unauthorized_client"}), ProviderFailed, "unauthorized_client"),
+        ("token", Response(400, json={"error": "unknown: made-up-refresh"}), ProviderFailed, "HTTP 400"),
+        ("token", Response(400, body=b"<html>"), ProviderFailed, "HTTP 400"),
+        ("token", Response(401, json={"error": "invalid_client"}), ProviderFailed, "invalid_client"),
+        ("token", Response(429), ProviderFailed, "HTTP 429"),
+        ("token", Response(302), ProviderFailed, "HTTP 302"),
+        ("token", Response(json=[]), ProviderFailed, "HTTP 200"),
+        ("token", UnreachableError("connection refused"), ProviderFailed, "connection refused"),
+        ("token", TimedOutError("x"), ProviderFailed, "no response"),
+        ("openid-configuration", Response(503), ProviderFailed, "HTTP 503"),
+        ("token", Response(json={"id_token": id_token(sub="2")}), Rejected, "another user"),
+        ("token", Response(json={"id_token": id_token(email_verified=False)}), NotAllowed, "not verified"),
+    ],
+)
+async def test_what_a_refresh_may_end_with(page, response, kind, words):
+    """A refused token, another user and one who may not sign in end the sign-in; anything else is the provider's failure."""
+    provider = Provider(**{page: response})
+    with pytest.raises(kind) as error:
+        await provider.refresh()
+    assert words in str(error.value)
+    assert "made-up" not in str(error.value)
+    assert len(provider.asked("token")) <= 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"keys": Response(500)}, "its keys are missing"),
+        ({"id": id_token(NEW_KEY)}, "ID token is not valid: InvalidSignature"),
+        ({"id": "x"}, "ID token is not valid"),
+        ({"id": id_token(email=None), "me": Response(500)}, "userinfo endpoint responded with HTTP 500"),
+    ],
+)
+async def test_a_replaced_token_is_not_lost(changed, words):
+    """Once the provider has replaced its token, the new one is returned, whatever fails after that."""
+    tokens = {"id_token": changed.pop("id", id_token()), "refresh_token": "made-up-second", "access_token": "made-up-access"}
+    found = await Provider(token=Response(json=tokens), **changed).refresh()
+    assert (found.refresh_token.reveal(), found.identity) == ("made-up-second", None)
+    assert words in found.problem
+
+
+async def test_a_provider_that_hangs(monkeypatch):
+    """The time before and after the request for tokens is limited, also where requests wait for each other."""
+    monkeypatch.setattr(oidc_client, "BEFORE_SECONDS", 0.0)
+    with pytest.raises(ProviderFailed, match="no discovery document within"):
+        await Provider().refresh()
+    monkeypatch.undo()
+    monkeypatch.setattr(oidc_client, "AFTER_SECONDS", 0.0)
+    assert "no keys or userinfo within" in (await Provider().refresh()).problem
 
 
 LARGE = Response(chunks=[b" " * oidc_client.MAX_BYTES, b" {}"])

@@ -709,6 +709,23 @@ async def test_waiting_for_a_rest_that_ends_soon():
     assert call.journal.labels == ["a", "b", "a"]
 
 
+async def test_a_request_that_waits_is_not_at_the_provider():
+    """Once a credential is refused, a request that waits for another one is not at Anthropic; one that is sent is."""
+    upstream, at_provider = Upstream(refused(429, headers={"retry-after": "30"}), Response(200)), []
+    call = Call(A, max_wait=40)
+
+    async def pause(_, seconds):
+        at_provider.append(call.journal.at_provider)
+        call.clock.now += seconds
+
+    queues = WaitQueues(call.clock, pause)
+    call = Call(A, max_wait=40, clock=call.clock, pool=call.pool, queues=queues)
+    content = body_for_claude(call.request, "claude-sonnet-5")
+    send = functools.partial(upstream.send, URL, on_sent=call.journal.record_sent)
+    assert (await call.rotation.send(call.hosts, URL, content, send)).response.status == 200
+    assert ({*at_provider}, call.journal.at_provider) == ({False}, True)
+
+
 async def test_waiting_before_anybody_is_asked():
     """A request that finds every credential resting waits before it asks."""
     upstream = Upstream(Response(200))

@@ -23,7 +23,7 @@ def request(content="hello", user="anna", groups=(), request_class="main"):
     return Request(header_policy.read(headers), headers, raw, read_view(raw), user=user, groups=groups)
 
 
-def chosen(when, asked, *pool, ready=True):
+def chosen(when, asked, *pool, ready=True, lacks_price=lambda *_: False):
     """The name of the rule for a request, where the week of each account in the pool is used as given."""
     params = {"model": "anthropic/glm-5", "api_base": "https://glm.example", "api_key": "os.environ/GLM"}
     loaded = {
@@ -49,7 +49,8 @@ def chosen(when, asked, *pool, ready=True):
         )
         for place, used in enumerate(pool)
     ]
-    rule = asyncio.run(RuleChoice(config, Meter(len), lambda: snapshots, lambda: 0.0).rule(asked))
+    choice = RuleChoice(config, Meter(len), lambda: snapshots, lambda: 0.0, lacks_price=lacks_price)
+    rule = asyncio.run(choice.rule(asked))
     return rule.name if rule else None
 
 
@@ -85,3 +86,10 @@ def test_a_model_without_its_key():
     """A rule whose model lacks its key does not apply."""
     assert chosen({}, request()) == "the-rule"
     assert chosen({}, request(), ready=False) is None
+
+
+def test_a_model_without_its_price():
+    """A rule does not apply to a user whose budget needs the price of its model, if that is not known."""
+    asked = request()
+    assert chosen({}, asked, lacks_price=lambda request, model: (request, model) == (asked, "glm")) is None
+    assert chosen({}, asked, lacks_price=lambda request, model: request is not asked) == "the-rule"

@@ -15,6 +15,7 @@ from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy import plan as planning
 from claude_proxy.proxy.lanes.attempt import READ_SECONDS
 from claude_proxy.proxy.outcome import DONE, failed
+from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ class World:
     ``outcomes`` has for each model on the wire an outcome or several, of which the last one stays; the default is a success.
     """
 
-    def __init__(self, router=None, *, models=MODELS, deployments=None, environ=None, limits=None, **outcomes):
+    def __init__(self, router=None, *, models=MODELS, deployments=None, environ=None, limits=None, unpriced=(), **outcomes):
         config = {
             "model_list": [{"model_name": name, "litellm_params": params} for name, params in models.items()],
             "router_settings": router or {},
@@ -47,7 +48,15 @@ class World:
         self.config = ActiveConfig(config, environ or {}, lookup=lambda name: deployments.get(name, []))
         self.outcomes = {name: list(found) if isinstance(found, tuple) else [found] for name, found in outcomes.items()}
         self.asked, self.attempts, self.slept, self.planned = [], [], [], []
-        self.serving = Serving(dict.fromkeys(Lane, self), self.config, meter=Meter(len), sleep=self.sleep)
+
+        def lacks_price(request, name):
+            return request.user == "anna" and name in unpriced
+
+        meter = Meter(len)
+        rules = RuleChoice(self.config, meter, lacks_price=lacks_price)
+        self.serving = Serving(
+            dict.fromkeys(Lane, self), self.config, meter=meter, rules=rules, lacks_price=lacks_price, sleep=self.sleep
+        )
 
     async def sleep(self, seconds):
         self.slept.append(seconds)
@@ -137,6 +146,67 @@ async def test_a_fallback_s_error_about_the_request_ends_the_plan():
     world = World(router, claude_x=error(429, "Claude's"), glm=error(400, "too large", final=True))
     client = await world.serve()
     assert (world.asked, message(client)) == (["claude-x", "glm"], "Claude's")
+
+
+async def test_whether_the_provider_works_on_the_request():
+    """A request is at its provider until an attempt has failed, also while the proxy waits for the next attempt."""
+    seen = []
+
+    class Watched(World):
+        async def attempt(self, attempt):
+            attempt.journal.record_sent()
+            return await super().attempt(attempt)
+
+        async def sleep(self, seconds):
+            seen.append(client.journal.at_provider)
+
+        async def come_to(self, name, received):
+            nonlocal client
+            client = received
+            return await super().come_to(name, received)
+
+    client = None
+    for outcomes, waits, at_provider in (((error(500), DONE), [False], True), ((error(500),), [False, False], False)):
+        seen.clear()
+        received = await Watched({"num_retries": 2}, glm=outcomes).serve("glm")
+        assert (seen, received.journal.at_provider) == (waits, at_provider)
+
+
+# Models without a price
+
+
+async def test_a_model_without_a_price_is_refused():
+    """Nobody is asked, not even a fallback; its tokens can be counted, which costs nothing."""
+    world = World({"fallbacks": [{"glm": ["claude-x"]}]}, unpriced=("glm",))
+    with pytest.raises(Refused, match="No price is known for the model glm") as refused:
+        await world.serve("glm")
+    assert (refused.value.status, world.asked) == (400, [])
+    assert (await world.serve("glm", counts_tokens=True)).begun[0] == 200
+
+
+async def test_a_fallback_without_a_price_is_left_out():
+    """Such a fallback is not asked, whatever the error is."""
+    router = {
+        "fallbacks": [{"claude-x": ["glm", "kimi"]}],
+        "content_policy_fallbacks": [{"claude-x": ["glm"]}],
+        "context_window_fallbacks": [{"claude-x": ["glm", "claude-y"]}],
+        "num_retries": 0,
+    }
+    world = World(router, unpriced=("glm",), claude_x=error(429))
+    assert (await world.serve()).body == b"kimi"
+    assert world.asked == ["claude-x", "kimi"]
+    world = World(router, unpriced=("glm",), claude_x=error(400, "prompt is too long: 9 tokens > 8 maximum", final=True))
+    assert (await world.serve()).body == b"claude-y"
+
+
+async def test_a_rule_does_not_lead_to_a_model_without_a_price():
+    """A rule whose model has no price does not apply; and a requested model without one is no fallback of a rule's model."""
+    rules = {"rules": [{"model": "glm"}, {"model": "kimi"}]}
+    assert (await World(limits=rules, unpriced=("glm",)).serve()).body == b"kimi"
+    world = World({"num_retries": 0}, limits=rules, unpriced=("claude-x",), glm=error(500))
+    assert (await world.serve()).begun[0] == 500
+    assert world.asked == ["glm"]
+    assert (await World(limits=rules, unpriced=("claude-x",)).serve()).body == b"glm"
 
 
 # Whose error the client gets

@@ -1,27 +1,37 @@
 """signin/sessions.py: refresh tokens, used once; a repeated request is no second use, and a stolen token is found out."""
 
 import asyncio
+import logging
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from claude_proxy.config.oidc import Oidc
 from claude_proxy.config.sign_in import SignIn as Config
 from claude_proxy.config.signing_keys import Place
 from claude_proxy.config.users import UserBook, parse_entry
 from claude_proxy.secret import Secret
+from claude_proxy.signin import sessions as module
+from claude_proxy.signin.id_token import NotAllowed
 from claude_proxy.signin.identity import Identity
+from claude_proxy.signin.oidc_client import Identified, ProviderFailed, Refreshed, Rejected
+from claude_proxy.signin.session import Session
 from claude_proxy.signin.sessions import (
+    LEASE_SECONDS,
     NAME_BYTES,
     REPEAT_SECONDS,
     SUSPECT_SECONDS,
     InvalidGrant,
     KeysUnavailable,
-    Session,
+    Unconfirmed,
 )
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.state.memory import MemoryStore
+from claude_proxy.state.redis import RedisStore
 from claude_proxy.state.rows import Row
+from claude_proxy.state.sqlite import SqliteStore
 from claude_proxy.state.store import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +39,7 @@ NOW = 1_800_000_000.0
 USER = parse_entry("anna=sk-made-up-token-of-anna")
 ANNA = Identity("anna", ("team-a",), "anna@example.org", USER.digest)
 BEN = Identity("ben@example.org", ("team-b",))
+DAY = 86_400.0
 
 
 class Away(MemoryStore):
@@ -49,6 +60,30 @@ class Away(MemoryStore):
             raise StoreUnavailable(self.kind, "taken away")
 
 
+class Provider:
+    """An ``OidcClient`` of a provider that replaces its refresh token at each use, and refuses one that was used before."""
+
+    def __init__(self):
+        self.provider = Oidc("https://login.example", "proxy")
+        self.valid, self.asked = "made-up-provider-token-0", 0
+        # What it responds instead; and what waits until a test lets it go on.
+        self.failure, self.groups = None, BEN.groups
+        self.begun, self.open = asyncio.Event(), asyncio.Event()
+        self.open.set()
+
+    async def refresh(self, provider, token, subject):
+        self.asked += 1
+        self.begun.set()
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        if token.reveal() != self.valid:
+            raise Rejected("it refused the refresh: HTTP 400 invalid_grant")
+        self.valid = f"made-up-provider-token-{self.asked}"
+        await self.open.wait()
+        return Refreshed(Secret(self.valid), replace(BEN, groups=self.groups))
+
+
 class World:
     """Processes that share a store and keys."""
 
@@ -57,11 +92,14 @@ class World:
         self.store = Away()
         self.config = Config(provider=True)
         self.path = path
+        self.provider = Provider()
         self.processes = [self.process() for _ in range(2)]
 
-    def process(self):
+    def process(self, store=None):
         users = UserBook((USER,))
-        return SignIn(self.store, Place(self.path), users, lambda: self.config, lambda: self.now)
+        return SignIn(
+            store or self.store, Place(self.path), users, lambda: self.config, lambda: self.now, provider=self.provider
+        )
 
     @property
     def one(self):
@@ -71,6 +109,20 @@ class World:
         started = await self.one.start("")
         assert await self.one.codes.approve(started.user_code, identity)
         return started.device_code, await self.one.redeem(started.device_code)
+
+    async def sign_in_at_the_provider(self, token="made-up-provider-token-0"):
+        """Sign Ben in; without a token, at a provider that gives none."""
+        found = Identified(BEN, "1", Secret(token) if token else None)
+        identity = await self.one.confirmations.confirmed(self.provider.provider, found)
+        return (await self.sign_in(identity))[1]
+
+    async def asking(self, tokens):
+        """Return a refresh that waits for the provider, which has accepted its token."""
+        self.provider.open.clear()
+        request = asyncio.ensure_future(self.one.refresh(tokens.refresh_token))
+        await self.provider.begun.wait()
+        await asyncio.sleep(0)
+        return request
 
     async def share(self):
         """Apply what the store has in every process, as the synchronization does."""
@@ -407,3 +459,186 @@ async def test_any_bytes_as_a_token(tmp_path_factory, content):
 def test_a_sign_in_has_a_name_of_its_own():
     """A sign-in's name has 128 bits."""
     assert NAME_BYTES >= 16
+
+
+async def test_the_provider_is_asked_at_each_refresh(world):
+    """Its current groups apply, its token is replaced, and a repetition of the client asks it nothing."""
+    tokens = await world.sign_in_at_the_provider()
+    for turn in range(1, 5):
+        world.now += 3600
+        world.provider.groups = (f"team-{turn}",)
+        used, tokens = tokens, await world.processes[turn % 2].refresh(tokens.refresh_token)
+        again = await world.processes[0].refresh(used.refresh_token)
+        assert (again.refresh_token.reveal(), world.provider.asked) == (tokens.refresh_token.reveal(), turn)
+        assert tokens.identity.groups == (f"team-{turn}",)
+        assert world.one.tokens.find(tokens.access_token).groups == (f"team-{turn}",)
+
+
+async def test_the_store_has_no_token_of_the_provider(world, caplog):
+    """Who reads the store, or the log, can ask the provider nothing."""
+    with caplog.at_level(logging.DEBUG):
+        tokens = await world.sign_in_at_the_provider()
+        await world.one.refresh(tokens.refresh_token)
+    rows, _ = await world.store.pull(0)
+    assert "made-up-provider" not in "".join(row.value for row in rows) + caplog.text
+
+
+@pytest.mark.parametrize("failure", [Rejected("it refused the refresh: HTTP 400 invalid_grant"), NotAllowed("No.")])
+async def test_a_user_who_was_removed_at_the_provider(world, caplog, failure):
+    """The next refresh is refused, all tokens of the sign-in end in every process, and the log says why. No other one ends."""
+    tokens, (_, other) = await world.sign_in_at_the_provider(), await world.sign_in()
+    world.provider.failure = failure
+    with caplog.at_level(logging.INFO), pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
+    assert f"the sign-in of user ben@example.org ended: login.example: {failure}" in caplog.messages
+    await world.share()
+    assert world.accepts(tokens) == [False, False]
+    world.provider.failure = None
+    with pytest.raises(InvalidGrant):
+        await world.processes[1].refresh(tokens.refresh_token)
+    assert world.provider.asked == 1
+    assert await world.one.refresh(other.refresh_token)
+
+
+async def test_a_provider_that_is_away(world):
+    """Refreshes go on for 24 h; then they wait, without an end of the sign-in, until the provider is back."""
+    tokens = await world.sign_in_at_the_provider()
+    world.provider.failure = ProviderFailed("HTTP 503")
+    for _ in range(24):
+        world.now += 3600
+        tokens = await world.one.refresh(tokens.refresh_token)
+    world.now += 3600
+    for process in world.processes * 2:
+        with pytest.raises(Unconfirmed):
+            await process.refresh(tokens.refresh_token)
+    assert world.provider.asked == 28
+    world.provider.failure = None
+    tokens = await world.one.refresh(tokens.refresh_token)
+    assert world.accepts(tokens) == [True, True]
+
+
+async def test_a_provider_without_refresh_tokens(world, caplog):
+    """A sign-in there lasts ``max_age_hours``; then its user signs in again, and nothing was asked."""
+    tokens = await world.sign_in_at_the_provider(token=None)
+    for _ in range(24):
+        world.now += 3600
+        tokens = await world.one.refresh(tokens.refresh_token)
+    world.now += 3600
+    with caplog.at_level(logging.INFO), pytest.raises(InvalidGrant):
+        await world.one.refresh(tokens.refresh_token)
+    assert "the sign-in of user ben@example.org ended: it is older than 24 h" in caplog.text
+    assert world.provider.asked == 0
+    assert await world.one.sessions.all() == []
+
+
+async def test_processes_that_ask_the_provider_together(world, monkeypatch):
+    """However many requests and processes use one token at once, the provider is asked once, and all get one successor."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    tokens = await world.sign_in_at_the_provider()
+    for turn in range(1, 4):
+        world.now += 3600
+        found = await asyncio.gather(*(world.processes[one % 2].refresh(tokens.refresh_token) for one in range(10)))
+        assert len({one.refresh_token.reveal() for one in found}) == 1
+        assert world.provider.asked == turn
+        tokens = found[0]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_processes_with_a_store_of_their_own_connection(world, monkeypatch, request, tmp_path, kind):
+    """The same holds in a file and in a Redis, which each process has opened for itself."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    if kind == "redis":
+        server = request.getfixturevalue("new_redis")()
+        server.start()
+        stores = [RedisStore(server.url) for _ in range(3)]
+    else:
+        stores = [SqliteStore(tmp_path / "state.sqlite3") for _ in range(3)]
+    world.processes = [world.process(store) for store in stores]
+    tokens = await world.sign_in_at_the_provider()
+    for turn in range(1, 6):
+        world.now += 3600
+        found = await asyncio.gather(*(world.processes[one % 3].refresh(tokens.refresh_token) for one in range(9)))
+        assert len({one.refresh_token.reveal() for one in found}) == 1
+        assert world.provider.asked == turn
+        tokens = found[0]
+    for store in stores:
+        await store.close()
+
+
+async def test_a_provider_that_is_slow(world, monkeypatch):
+    """Another request waits for a while, and is then told to come back; the first one gets its tokens."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    tokens = await world.sign_in_at_the_provider()
+    first = await world.asking(tokens)
+    with pytest.raises(Unconfirmed):
+        await world.processes[1].refresh(tokens.refresh_token)
+    world.provider.open.set()
+    again = await world.processes[1].refresh((await first).refresh_token)
+    assert (world.provider.asked, world.accepts(again)) == (2, [True, True])
+
+
+async def test_a_client_that_leaves(world):
+    """What the provider has replaced by then is kept: the client repeats its request and gets its tokens."""
+    tokens = await world.sign_in_at_the_provider()
+    request = await world.asking(tokens)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    world.provider.open.set()
+    tokens = await world.one.refresh(tokens.refresh_token)
+    assert await world.one.refresh(tokens.refresh_token)
+    assert world.provider.asked == 2
+
+
+async def test_a_process_that_stops_while_it_asks(world, monkeypatch):
+    """Another process asks again once the time of the first is over, and does not wait longer, however clocks are set."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    tokens = await world.sign_in_at_the_provider()
+    (row,) = [row for row in (await world.store.pull(0))[0] if row.key.startswith("signin:")]
+    for until in (NOW + LEASE_SECONDS, NOW + 10 * LEASE_SECONDS):
+        there = Session.of_row(row)
+        await world.store.push([replace(there, at=there.at + 1, lease="made-up", lease_until=until).row(there.at)])
+        if until - NOW <= LEASE_SECONDS:
+            with pytest.raises(Unconfirmed):
+                await world.one.refresh(tokens.refresh_token)
+            assert world.provider.asked == 0
+            world.now += LEASE_SECONDS
+        tokens = await world.one.refresh(tokens.refresh_token)
+        (row,) = [row for row in (await world.store.pull(0))[0] if row.key.startswith("signin:")]
+        world.now = NOW
+    assert world.provider.asked == 2
+
+
+async def test_a_lease_that_ended_too_early(world, monkeypatch):
+    """If a process asks for longer than its lease, the second question, which the provider refuses, ends no sign-in."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    tokens = await world.sign_in_at_the_provider()
+    refresh, late = world.provider.refresh, asyncio.Event()
+
+    async def refused_late(*sent):
+        monkeypatch.setattr(world.provider, "refresh", refresh)
+        world.now += LEASE_SECONDS
+        late.set()
+        found = await world.processes[1].refresh(tokens.refresh_token)
+        assert found.refresh_token
+        raise Rejected("it refused the refresh: HTTP 400 invalid_grant")
+
+    monkeypatch.setattr(world.provider, "refresh", refused_late)
+    found = await world.one.refresh(tokens.refresh_token)
+    assert late.is_set()
+    assert world.accepts(await world.one.refresh(found.refresh_token)) == [True, True]
+
+
+async def test_a_store_that_goes_away_while_the_provider_is_asked(world):
+    """The provider's new token is pushed when the store is back, and the client's own token still works then."""
+    tokens = await world.sign_in_at_the_provider()
+    request = await world.asking(tokens)
+    world.store.away = True
+    world.provider.open.set()
+    with pytest.raises(StoreUnavailable):
+        await request
+    world.store.away = False
+    await world.store.push(world.one.shared.changed())
+    world.now += 3600
+    tokens = await world.processes[1].refresh(tokens.refresh_token)
+    assert (world.provider.asked, world.accepts(tokens)) == (2, [True, True])

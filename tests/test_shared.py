@@ -14,6 +14,15 @@ def test_rows_of_sign_ins_are_kept():
     assert shared.changed() == []
 
 
+def test_a_row_that_the_store_did_not_take():
+    """It is pushed once, by the next exchange with the store, and applies here at once."""
+    shared = SharedSignIns()
+    row = Row("signin:a", 2.0, "new")
+    shared.push_later(row)
+    assert shared.known("a") == row
+    assert [shared.changed(), shared.changed()] == [[row], []]
+
+
 def test_an_ended_sign_in_does_not_come_back():
     """Once a sign-in has ended, no row of it is kept, whatever comes in which order."""
     for order in (slice(None), slice(None, None, -1)):

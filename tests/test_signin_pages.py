@@ -1,6 +1,7 @@
 """server/signin_pages.py: the sign-in pages, without a proxy around them, and what a browser must not be able to do."""
 
 import asyncio
+import dataclasses
 import html
 import logging
 import re
@@ -20,10 +21,14 @@ from claude_proxy.server import signin_pages
 from claude_proxy.server.signin_forms import COOKIE, MAX_BYTES
 from claude_proxy.server.signin_pages import WRONG_OF_ADDRESS, WRONG_OF_CODE, SigninPages
 from claude_proxy.signin.browser_sessions import BrowserSessions, form_token
+from claude_proxy.signin.confirmations import Confirmations
 from claude_proxy.signin.device_codes import LIFETIME_SECONDS, DeviceCodes, State
 from claude_proxy.signin.id_token import NotAllowed
 from claude_proxy.signin.identity import Identity
-from claude_proxy.signin.oidc_client import ProviderFailed, Rejected
+from claude_proxy.signin.key_source import SealedKeys
+from claude_proxy.signin.oidc_client import Identified, ProviderFailed, Rejected
+from claude_proxy.signin.sealed_token import unseal
+from claude_proxy.signin.shared import SharedSignIns
 from claude_proxy.state.memory import MemoryStore
 from claude_proxy.state.store import StoreUnavailable
 
@@ -40,6 +45,7 @@ class Provider:
     def __init__(self):
         self.provider = None
         self.outcome = Identity("carla@example.com", ("team-a",), "carla@example.com")
+        self.refresh_token = Secret("made-up-refresh-token-of-the-provider")
         self.left, self.returned = [], []
 
     async def address(self, provider, attempt, back):
@@ -52,7 +58,7 @@ class Provider:
         self.returned.append((attempt, back, returned))
         if isinstance(self.outcome, Exception):
             raise self.outcome
-        return self.outcome
+        return Identified(self.outcome, "1", self.refresh_token)
 
 
 class World:
@@ -63,6 +69,8 @@ class World:
         own = Settings.parse({"PROXY_STATIC_TOKEN": "sk-made-up-static-token", "PROXY_USER_TOKENS": f"anna={ANNA},ben={BEN}"})
         self.store, self.provider, self.learned = MemoryStore(), Provider(), []
         self.codes = DeviceCodes(self.store, lambda: self.now[0])
+        self.keys = SealedKeys(self.store, SharedSignIns(), Secret("sk-made-up-master-key"), lambda: self.now[0])
+        self.confirmations = Confirmations(None, self.keys, lambda: self.now[0])
         sessions = BrowserSessions(self.store, lambda: self.now[0])
         self.pages = SigninPages(own, self, sessions, self.provider, learn=self.learned.append, clock=lambda: self.now[0])
         self.browser = self.new_browser()
@@ -350,7 +358,10 @@ async def at_provider(world):
 
 
 async def test_a_user_signs_in_at_the_provider(world):
-    """The provider sends the browser back, the user sees who they are and approves; groups and email come along."""
+    """The provider sends the browser back, the user sees who they are and approves; groups and email come along.
+
+    So does the provider's refresh token, which is sealed in every row of the store.
+    """
     started, attempt = await at_provider(world)
     assert "Sign in at login.example.com" in words(await world.post(user_code=started.user_code))
     found = checked(await world.browser.get("/signin/callback", params={"state": attempt.state, "code": "c", "iss": "i"}))
@@ -359,7 +370,14 @@ async def test_a_user_signs_in_at_the_provider(world):
     page = await world.browser.get("/signin/confirm")
     assert "You are carla@example.com ." in words(page)
     await world.decide(page, "approve")
-    assert (await world.codes.poll(started.device_code)).identity == world.provider.outcome
+    identity = (await world.codes.poll(started.device_code)).identity
+    assert dataclasses.replace(identity, confirmation=None) == world.provider.outcome
+    last = identity.confirmation
+    assert (last.issuer, last.client_id, last.subject, last.at) == ("https://login.example.com", "proxy", "1", world.now[0])
+    token = unseal(last.sealed, world.keys.current(), last.issuer, last.client_id, last.subject)
+    assert token.reveal() == world.provider.refresh_token.reveal()
+    rows, _ = await world.store.pull(0)
+    assert not [row for row in rows if token.reveal() in row.value]
 
 
 async def test_a_return_that_was_not_started_here(world):

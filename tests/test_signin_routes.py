@@ -26,6 +26,7 @@ from claude_proxy.server.signin_routes import (
     SignInRoutes,
 )
 from claude_proxy.signin.identity import Identity
+from claude_proxy.signin.sessions import Unconfirmed
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.state.memory import MemoryStore
 from claude_proxy.state.store import StoreUnavailable
@@ -231,6 +232,17 @@ async def test_a_store_that_is_away(world, monkeypatch):
         response = await world.post(path, **form)
         assert error(response) == (503, "temporarily_unavailable")
         assert "made-up" not in response.text
+
+
+async def test_a_user_whom_the_provider_cannot_confirm_now(world, monkeypatch):
+    """A refresh that waits for the provider is a 503, after which a client asks again and its user need not sign in."""
+
+    async def unconfirmed(_):
+        raise Unconfirmed
+
+    monkeypatch.setattr(world.sign_in, "refresh", unconfirmed)
+    response = await world.post(TOKEN, grant_type=REFRESH_GRANT, refresh_token="A" * 64)
+    assert error(response) == (503, "temporarily_unavailable")
 
 
 async def test_an_address_is_limited(world):

@@ -1,6 +1,7 @@
 """litellm/transport.py: the HTTP clients for LiteLLM."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import weakref
@@ -21,6 +22,7 @@ from claude_proxy.litellm.transport import (
     rejection_reason,
     shared_http,
 )
+from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.upstream.response_bounds import STEP_BYTES
 
@@ -52,6 +54,40 @@ async def test_a_response_that_is_let_go_needs_no_search_for_garbage(no_garbage_
         await discard(response)
         del response
     assert held() is None
+
+
+@pytest.mark.parametrize("transport", [AsyncGuard, ChatTransport])
+@pytest.mark.parametrize(
+    ("answer", "begun", "at_provider"),
+    [
+        (lambda _: httpx.Response(200, json={}), True, True),
+        (lambda _: httpx.Response(500, json={}), True, False),
+        (httpx.ConnectError("refused"), True, False),
+        (lambda _: httpx.Response(200, json={}), False, False),
+    ],
+    ids=["good", "error", "no-connection", "before-an-attempt"],
+)
+async def test_whether_the_provider_has_the_request(transport, answer, begun, at_provider):
+    """The journal knows whether the provider has LiteLLM's request; a request before the attempt is another service's."""
+    received = Received()
+    if begun:
+        received.journal.begin(Provider.OTHER, "bedrock/x")
+    seen = []
+
+    def handle(request):
+        seen.append(received.journal.at_provider)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(request)
+
+    token = current.set(Entrance(received.request, received.outlet, received.journal))
+    try:
+        async with httpx.AsyncClient(transport=transport(httpx.MockTransport(handle))) as http:
+            with contextlib.suppress(httpx.ConnectError):
+                await http.post("https://gpt.invalid/v1/chat/completions", content=b"{}")
+    finally:
+        current.reset(token)
+    assert (seen, received.journal.at_provider) == ([begun], at_provider)
 
 
 # Chat completions

@@ -22,6 +22,7 @@ RETRYABLE = frozenset({408, 409, 429})
 RETRY_HEADERS = ("retry-after", "x-should-retry")
 # Reasons for which a model is refused. The log has them instead of the error's type, which other errors have too.
 UNKNOWN_MODEL, MODEL_NOT_ALLOWED, MODEL_NOT_READY = "unknown_model", "model_not_allowed", "model_not_ready"
+UNPRICED_MODEL = "unpriced_model"
 # After these words, LiteLLM's 401 contains the end of the received key, its hash and the name of a table.
 KEY_DETAILS = " Received API Key"
 # And that for a spent budget names the key's alias and the end of the key.

@@ -7,7 +7,7 @@ does not pretend to be Claude Code. Anthropic accepts that for Haiku; where it d
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,8 @@ from claude_proxy.check.steps import Steps, silently
 from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.expiry import EXPIRED
-from claude_proxy.credentials.response_rules import Action, judge
+from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.credentials.response_rules import Action, Verdict, judge
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider, model_family
@@ -159,20 +160,27 @@ def _credential(
     headers = for_claude([JSON, VERSION], credential)
     try:
         asked = _post(client, url, _question(HAIKU), headers)
-        verdict = judge(_response(asked, now(), credential.kind), settings.cooldown_seconds)
+        verdict = _verdict(asked, now(), credential, settings)
         if verdict.action in (Action.CLIENT, Action.API_KEY):
             # About this request and not about the credential. A count is free, and rejected for the credential only.
             asked = _post(client, f"{url}/count_tokens", _counting(HAIKU), headers)
-            verdict = judge(_response(asked, now(), credential.kind), settings.cooldown_seconds)
+            verdict = _verdict(asked, now(), credential, settings)
     except httpx.HTTPError as problem:
         return error(credential.label, f"no response from Anthropic ({type(problem).__name__})")
     if verdict.cooldown_until is not None:
         return warning(credential.label, f"rate-limited until {_moment(verdict.cooldown_until)}: {verdict.reason}")
     if verdict.action is Action.DONE:
         return info(credential.label, f"accepted, {asked.took:.0f} ms")
+    quoted = f': "{verdict.explanation}"' if verdict.explanation else ""
     if verdict.rejected or verdict.unauthorized:
-        return error(credential.label, f"rejected by Anthropic: {verdict.reason} (HTTP {asked.status})", "replace it")
-    return warning(credential.label, f"{verdict.reason or 'no usable response'} (HTTP {asked.status})")
+        return error(credential.label, f"rejected by Anthropic: {verdict.reason} (HTTP {asked.status}){quoted}", "replace it")
+    return warning(credential.label, f"{verdict.reason or 'no usable response'} (HTTP {asked.status}){quoted}")
+
+
+def _verdict(asked: Asked, now: float, credential: Credential, settings: Settings) -> Verdict:
+    """Return what a response says of a credential; Anthropic's message in it has no secret of the pool."""
+    redact = Redactor(one.secret for one in settings.credentials).text
+    return judge(replace(_response(asked, now, credential.kind), redact=redact), settings.cooldown_seconds)
 
 
 def _result(facts: Facts, name: str, asked: Asked) -> Finding:

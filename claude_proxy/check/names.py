@@ -33,6 +33,7 @@ OURS = {
         "budget",
         "default_budget",
         "budget_without_store",
+        "unpriced_models",
         "prices",
     },
 }

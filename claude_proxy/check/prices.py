@@ -16,9 +16,10 @@ from claude_proxy.usage.prices import Prices
 
 
 def prices(facts: Facts) -> Iterator[Finding]:
-    """Without a price, the requests for a model do not count towards a budget."""
-    if facts.mistakes or not Budgets.of(facts.config):
+    """Without a price, the requests for a model do not count towards a budget, or are refused."""
+    if facts.mistakes or not (budgets := Budgets.of(facts.config)):
         return
+    effect = "users with a budget may not use it" if budgets.refuses_unpriced else "budgets do not include it"
     entries = [(place, str(entry["model_name"]), entry["litellm_params"]) for place, entry in facts.models]
 
     def lookup(name: str) -> list[dict[str, Any]]:
@@ -34,7 +35,7 @@ def prices(facts: Facts) -> Iterator[Finding]:
             place = next(place for place, pattern, _ in entries if matches(pattern, name))
             yield warning(
                 facts.at("model_list", place),
-                f"no price is known for model {name}, so budgets do not include it",
+                f"no price is known for model {name}, so {effect}",
                 f"write claude_proxy: prices: {name}: {{input: USD, output: USD}}, per million tokens; 0 for your own server",
             )
 

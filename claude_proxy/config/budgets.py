@@ -16,7 +16,7 @@ from claude_proxy.config.users import folded
 from claude_proxy.providers.endpoints import BLOCK
 
 USERS, GROUPS, BUDGET, DEFAULT = "users", "groups", "budget", "default_budget"
-TIMEZONE, SOFT, WITHOUT_STORE = "timezone", "soft", "budget_without_store"
+TIMEZONE, SOFT, WITHOUT_STORE, UNPRICED = "timezone", "soft", "budget_without_store", "unpriced_models"
 REFUSE, ALLOW = "refuse", "allow"
 # The scope of the budget of all users together.
 ALL = "all"
@@ -58,6 +58,8 @@ class Budgets:
     timezone: ZoneInfo = UTC
     # Whether requests are refused while the store with the sums of other processes is not available.
     refuses_without_store: bool = False
+    # Whether models without a known price are refused to users with a budget that is not soft.
+    refuses_unpriced: bool = False
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Budgets":
@@ -71,6 +73,7 @@ class Budgets:
             _budget(ALL, everyone) if any(period in everyone for period in PERIODS) else None,
             timezone(everyone.get(TIMEZONE)),
             block.get(WITHOUT_STORE) == REFUSE,
+            block.get(UNPRICED) == REFUSE,
         )
 
     def __bool__(self) -> bool:
@@ -101,23 +104,27 @@ def _budget(scope: str, entry: Mapping[str, Any]) -> Budget:
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield one message per error about budgets; ``config`` is a mapping that is not validated yet."""
-    for key in (BUDGET, DEFAULT, WITHOUT_STORE):
+    for key in (BUDGET, DEFAULT, WITHOUT_STORE, UNPRICED):
         if key in config:
             yield f"{key}: belongs under {BLOCK}; at the beginning of a line it limits nothing"
     block = config.get(BLOCK)
     if not isinstance(block, dict):
         return
     for section in (USERS, GROUPS):
-        entries = block.get(section)
-        for name, entry in entries.items() if isinstance(entries, dict) else ():
-            if isinstance(entry, dict) and BUDGET in entry:
-                yield from _mistakes_of_budget(f"{BLOCK}: {section}: {name}: {BUDGET}", entry[BUDGET])
+        yield from _mistakes_of_section(section, block.get(section))
     if DEFAULT in block:
         yield from _mistakes_of_budget(f"{BLOCK}: {DEFAULT}", block[DEFAULT])
     if BUDGET in block:
         yield from _mistakes_of_budget(f"{BLOCK}: {BUDGET}", block[BUDGET], timezone=True)
-    if WITHOUT_STORE in block and block[WITHOUT_STORE] not in (REFUSE, ALLOW):
-        yield f"{BLOCK}: {WITHOUT_STORE}: should be {REFUSE} or {ALLOW}"
+    for key in (WITHOUT_STORE, UNPRICED):
+        if key in block and block[key] not in (REFUSE, ALLOW):
+            yield f"{BLOCK}: {key}: should be {REFUSE} or {ALLOW}"
+
+
+def _mistakes_of_section(section: str, entries: object) -> Iterator[str]:
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        if isinstance(entry, dict) and BUDGET in entry:
+            yield from _mistakes_of_budget(f"{BLOCK}: {section}: {name}: {BUDGET}", entry[BUDGET])
 
 
 def _mistakes_of_budget(at: str, entry: object, *, timezone: bool = False) -> Iterator[str]:

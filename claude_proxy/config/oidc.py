@@ -17,10 +17,20 @@ from claude_proxy.secret import Secret
 SECTION, KEY = "sign_in", "oidc"
 KEYS = (
     "issuer", "client_id", "client_secret", "groups_claim", "allowed_domains", "name_claim", "scopes", "trust_email",
+    "offline_access", "authorization_parameters", "max_age_hours",
 )  # fmt: skip
 OPENID = "openid"
 DEFAULT_SCOPES = (OPENID, "email", "profile")
 MAX_TEXT = 500
+MOST_HOURS = 90 * 24
+MAX_PARAMETERS = 20
+# The parameters of the authorization request that the proxy itself sends, and those that would replace or hide them.
+OWN_PARAMETERS = frozenset(
+    {
+        "response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce", "code_challenge",
+        "code_challenge_method", "request", "request_uri", "client_secret",
+    }
+)  # fmt: skip
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
 # Providers at which anyone can make an account: without a list of domains everyone could sign in.
@@ -47,6 +57,12 @@ class Oidc:
     allowed_domains: frozenset[str] = frozenset()
     # Whether the email is verified although the provider does not send email_verified.
     trust_email: bool = False
+    # Whether the scope offline_access is requested of a provider that lists it.
+    offline_access: bool = True
+    # What else the authorization request contains, such as ``prompt``.
+    authorization_parameters: tuple[tuple[str, str], ...] = ()
+    # How long a sign-in goes on after the provider's last confirmation of its user.
+    max_age_seconds: float = 24 * 3600.0
 
     @classmethod
     def of(cls, config: Mapping[str, Any], environ: Mapping[str, str]) -> "Oidc | None":
@@ -65,6 +81,9 @@ class Oidc:
             groups_claim=(found.get("groups_claim") or "").strip(),
             allowed_domains=frozenset(domain.strip().lower() for domain in found.get("allowed_domains") or ()),
             trust_email=found.get("trust_email") is True,
+            offline_access=found.get("offline_access") is not False,
+            authorization_parameters=tuple((found.get("authorization_parameters") or {}).items()),
+            max_age_seconds=float(found.get("max_age_hours") or cls.max_age_seconds / 3600) * 3600,
         )
 
     @property
@@ -119,7 +138,8 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"{at}: should be a mapping with the keys issuer and client_id"
         return
     yield from (f"{at}: {unknown(name, KEYS)}" for name in found if name not in KEYS)
-    yield from (f"{at}: {words}" for words in (*_issuer_mistakes(found), *_client_mistakes(found), *_claim_mistakes(found)))
+    errors = (*_issuer_mistakes(found), *_client_mistakes(found), *_claim_mistakes(found), *_renewal_mistakes(found))
+    yield from (f"{at}: {words}" for words in errors)
 
 
 def _issuer_mistakes(found: Mapping[str, Any]) -> Iterator[str]:
@@ -151,8 +171,28 @@ def _claim_mistakes(found: Mapping[str, Any]) -> Iterator[str]:
     scopes = found.get("scopes")
     if scopes is not None and not _are(scopes, _SCOPE.fullmatch):
         yield f"scopes should be a list of texts without spaces: [{', '.join(DEFAULT_SCOPES)}]"
-    if not isinstance(found.get("trust_email", False), bool):
-        yield "trust_email should be true or false"
+    for name in ("trust_email", "offline_access"):
+        if not isinstance(found.get(name, False), bool):
+            yield f"{name} should be true or false"
+
+
+def _renewal_mistakes(found: Mapping[str, Any]) -> Iterator[str]:
+    parameters = found.get("authorization_parameters")
+    if parameters is not None and not _are_parameters(parameters):
+        yield "authorization_parameters should be a mapping of texts: {prompt: consent}"
+    elif parameters and (own := sorted(OWN_PARAMETERS & parameters.keys())):
+        yield f"authorization_parameters should not contain {', '.join(own)}, which the proxy sets itself"
+    hours = found.get("max_age_hours")
+    if hours is not None and (isinstance(hours, bool) or not isinstance(hours, int | float) or not 1 <= hours <= MOST_HOURS):
+        yield f"max_age_hours should be a number from 1 to {MOST_HOURS}"
+
+
+def _are_parameters(found: object) -> bool:
+    return (
+        isinstance(found, dict)
+        and len(found) <= MAX_PARAMETERS
+        and all(_is_text(name) and _is_text(value) for name, value in found.items())
+    )
 
 
 def _is_issuer(issuer: str) -> bool:

@@ -25,7 +25,6 @@ from claude_proxy.providers.model_names import served_name
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.offload import offloaded
-from claude_proxy.proxy.plan import plan
 from claude_proxy.proxy.relay import close_stream, filtered
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.server.application import App
@@ -54,14 +53,17 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         entrance = current.get()
         if entrance is None:
             return data
-        if entrance.planned:
+        # Any other model is one that LiteLLM may have replaced by an alias of the client's virtual key.
+        by_rule = entrance.model not in ("", entrance.request.name)
+        if entrance.planned or by_rule:
             data["model"] = entrance.model
+        if entrance.planned:
             # Without this, LiteLLM would use fallbacks of its own.
             data["fallbacks"] = []
             return data
         try:
             await self.app.serving.check_model(entrance.request)
-            planned = plan(data["model"], self.app.config)
+            planned = self.app.serving.plan(entrance.request, data["model"], by_rule=by_rule)
         except Refused as refused:
             entrance.refusal = refused.refusal()
             raise AttemptRefused(str(refused)) from None
@@ -95,9 +97,14 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             return kwargs
         if entrance.outlet.begun or entrance.refusal is not None or (entrance.last is not None and entrance.last.final):
             raise AttemptRefused("the client already has a response")
+        model = _model_name(kwargs, entrance)
+        try:
+            # LiteLLM's router has fallbacks of its own, such as those for a context that is too long.
+            self.app.serving.check_price(entrance.request, model)
+        except Refused as refused:
+            raise AttemptRefused(str(refused)) from None
         own = _deployment_parameters(kwargs)
         chosen = {**own, **{name: kwargs.get(name) for name in ("model", "custom_llm_provider", "api_base", "api_key")}}
-        model = _model_name(kwargs, entrance)
         one = deployment(chosen, hosts, endpoint_lookup=self.app.config.endpoint_lookup, chosen_by_litellm=True)
         if one.lane is not Lane.LITELLM:
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}

@@ -152,12 +152,32 @@ class AsyncGuard(httpx.AsyncBaseTransport):
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await self._inner.handle_async_request(request)
+        response = await recorded(self._inner, request)
         keep_retry_after(response)
         if reason := rejection_reason(response, CODINGS):
             await response.aclose()
             return refused(request, reason)
         return watched(bounded(request, response))
+
+
+async def recorded(inner: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    """Send a request, and record that its provider has it; also while its connection is opened, which no seam here shows.
+
+    Requests that LiteLLM makes before its attempt (a guardrail's) are not the attempt's.
+    """
+    entrance = current.get()
+    journal = entrance.journal if entrance is not None and entrance.journal.attempts else None
+    if journal is None:
+        return await inner.handle_async_request(request)
+    journal.record_sent()
+    try:
+        response = await inner.handle_async_request(request)
+    except Exception:
+        journal.record_failed()
+        raise
+    if response.is_error:
+        journal.record_failed()
+    return response
 
 
 def keep_retry_after(response: httpx.Response) -> None:
@@ -203,7 +223,7 @@ class ChatTransport(httpx.AsyncBaseTransport):
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await self._inner.handle_async_request(request)
+        response = await recorded(self._inner, request)
         keep_retry_after(response)
         reason = rejection_reason(response, CODINGS)
         if reason:

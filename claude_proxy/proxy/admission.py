@@ -1,14 +1,16 @@
 """Checks a user's budgets before any provider is asked."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN, input_tokens
+from claude_proxy.config.budgets import Budget
 from claude_proxy.config.users import folded
 from claude_proxy.proxy.budget_responses import budget_reached, store_unavailable
 from claude_proxy.proxy.charge import Charge, Cost
 from claude_proxy.proxy.journal import Journal
+from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.request import Request
 from claude_proxy.usage.spend import scopes_of
 from claude_proxy.usage.standing import ActiveBudgets, foremost
@@ -31,12 +33,15 @@ class Admission:
         *,
         confirm: Callable[[], Awaitable[bool]],
         wake: Callable[[], None] = lambda: None,
+        unpriced: Callable[[str], Collection[str]] = lambda _: (),
         clock: Callable[[], float],
     ) -> None:
+        """``unpriced`` returns the deployments of a model without a known price."""
         self._budgets = budgets
         self._cost = cost
         self._confirm = confirm
         self._wake = wake
+        self._unpriced = unpriced
         self._clock = clock
         self._reported = False
 
@@ -49,7 +54,7 @@ class Admission:
         if not budgets:
             return None
         own = budgets.of_user(request.user, request.groups)
-        is_hard = any(not budget.soft for budget in own) and not request.counts_tokens
+        is_hard = _has_hard(own) and not request.counts_tokens
         if is_hard:
             await self._up_to_date()
             own = budgets.of_user(request.user, request.groups)
@@ -65,8 +70,18 @@ class Admission:
             standing=lambda: foremost(budgets.standings(own)),
             confirm=self._confirm if is_hard else None,
             wake=self._wake,
-            input_tokens=lambda: _input_tokens(request),
+            input_tokens=lambda: offloaded(len(request.raw), _input_tokens, request),
         )
+
+    def lacks_price(self, request: Request, model: str) -> bool:
+        """Whether the user may not use a model of config.yaml, because a deployment of it has no known price.
+
+        That is so for users with a hard budget, if ``unpriced_models`` in config.yaml is ``refuse``.
+        """
+        budgets = self._budgets
+        if not budgets.configured.refuses_unpriced or not self._unpriced(model):
+            return False
+        return _has_hard(budgets.of_user(request.user, request.groups))
 
     async def _up_to_date(self) -> None:
         """Get the amounts of other processes; without them continue or raise ``Refused``, as config.yaml says."""
@@ -80,8 +95,14 @@ class Admission:
             logger.warning("the store is not available: budgets are checked with the amounts that this process knows")
 
 
+def _has_hard(budgets: Iterable[Budget]) -> bool:
+    return any(not budget.soft for budget in budgets)
+
+
 def _input_tokens(request: Request) -> int:
-    """Return the estimated tokens of a request."""
+    """Return the estimated input tokens of a request; 0 for a count of tokens, which is free."""
+    if request.counts_tokens:
+        return 0
     try:
         return input_tokens(request.body, lambda text: len(text) // CHARACTERS_PER_TOKEN)
     except Refused:  # there is no memory for the parsed body

@@ -3,7 +3,7 @@
 import math
 from datetime import datetime, tzinfo
 
-from claude_proxy.anthropic.errors import Refused
+from claude_proxy.anthropic.errors import UNPRICED_MODEL, Refused
 from claude_proxy.asgi import Headers
 from claude_proxy.config.budgets import Period
 from claude_proxy.usage.standing import GROUP, USER, Standing
@@ -79,6 +79,19 @@ def store_unavailable() -> Refused:
         "This proxy cannot check your budget: the store that it shares with its other processes is not available. "
         "Please try again in a moment.",
         [("retry-after", str(STORE_SECONDS))],
+    )
+
+
+def unpriced_model(model: str) -> Refused:
+    """Return the error for a model without a known price, if the operator wants users with a budget to use no such model.
+
+    The status is 400, as for a model that the user may not use: after a 403, Claude Code tells its user to log in.
+    """
+    return Refused(
+        400,
+        f"No price is known for the model {model}, so your budget cannot include it. The proxy's operator can add the price to "
+        f"config.yaml: claude_proxy: prices: {model}: {{input: USD, output: USD}}, per million tokens.",
+        reason=UNPRICED_MODEL,
     )
 
 

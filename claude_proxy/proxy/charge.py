@@ -23,6 +23,10 @@ EVENT_END = b"\n\n"
 Cost = Callable[[str, str, Usage], int | None]
 
 
+async def _none() -> int:
+    return 0
+
+
 class Charge:
     """One per request of a proxy with budgets.
 
@@ -32,8 +36,10 @@ class Charge:
       2. The provider's final counts replace that, before the client receives the end of the response: with ``confirm``, the
          amount is then also in the store, so the client's next request meets it in every process.
       3. A response without final counts, because it broke off or the client disconnected, keeps the amount of rule 1. It is
-         pushed to the store at once. If the provider had not reported the input, as some do only at the end, it is estimated:
-         otherwise a client that disconnects just before the end would get its input for nothing.
+         pushed to the store at once. If the provider has not reported the input, it is estimated, because the provider counts
+         it from the moment at which it has the request: also for a client that disconnects before the first byte, and at a
+         provider that reports the input only at the end. A request that was not sent costs nothing, and neither does one whose
+         last attempt failed before a part of its response had passed.
       4. A response to the client's own login costs the proxy's operator nothing.
       5. A request is never ended because of its cost.
     """
@@ -48,7 +54,7 @@ class Charge:
         standing: Callable[[], Standing | None] = lambda: None,
         confirm: Callable[[], Awaitable[object]] | None = None,
         wake: Callable[[], None] = lambda: None,
-        input_tokens: Callable[[], int] = lambda: 0,
+        input_tokens: Callable[[], Awaitable[int]] = _none,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``model`` is the requested model; ``standing`` returns the state of the user's foremost budget, if there is one.
@@ -80,22 +86,22 @@ class Charge:
         self._characters += max(0, len(data) - EVENT_BYTES * data.count(EVENT_END))
         summary = self._journal.summary
         if summary is not None and summary.is_final:
-            await self._settle()
+            await self._settle(self._usage_so_far())
         elif summary is not None and (now := self._clock()) >= self._due:
             self._due = now + UPDATE_SECONDS
-            self._count()
+            self._count(self._usage_so_far())
 
     async def ending(self) -> None:
         """Count a whole response, before its end is sent. Some providers report final counts more than once."""
-        before = self._tab.amount
-        self._count()
+        before, usage = self._tab.amount, await self._whole_usage()
+        self._count(usage)
         if not self._settled or self._tab.amount != before:
-            await self._settle()
+            await self._settle(usage)
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """Count what is known of the response, at the end of the request."""
         before, self._settled = self._tab.amount, True
-        self._count(is_over=True)
+        self._count(await self._whole_usage())
         if self._tab.amount != before:
             self._wake()
 
@@ -108,23 +114,28 @@ class Charge:
             return None
         return journal.reported() if journal.reported else journal.summary.usage
 
-    def _usage_so_far(self, *, is_over: bool) -> Usage:
+    def _usage_so_far(self) -> Usage:
         journal = self._journal
+        if (final := self._final_usage()) is not None:
+            return final
         reported = journal.usage or (journal.summary.usage if journal.summary else Usage())
-        found = replace(reported, output=max(reported.output, self._characters // CHARACTERS_PER_TOKEN))
-        has_input = found.input or found.cache_read or found.cache_write
-        return replace(found, input=self._input_tokens()) if is_over and found.output and not has_input else found
+        return replace(reported, output=max(reported.output, self._characters // CHARACTERS_PER_TOKEN))
 
-    async def _settle(self) -> None:
+    async def _whole_usage(self) -> Usage:
+        """Return the counts of a response of which no more will pass, with an estimate of an input that was not reported."""
+        found, journal = self._usage_so_far(), self._journal
+        is_known = found.input or found.cache_read or found.cache_write or self._final_usage() is not None
+        if is_known or journal.of_client or not (found.output or journal.at_provider):
+            return found
+        return replace(found, input=await self._input_tokens())
+
+    async def _settle(self, usage: Usage) -> None:
         self._settled = True
-        self._count()
+        self._count(usage)
         if self._confirm is not None:
             await self._confirm()
 
-    def _count(self, *, is_over: bool = False) -> None:
+    def _count(self, usage: Usage) -> None:
         journal = self._journal
-        if journal.of_client:
-            self._tab.set(0)
-            return
-        usage = self._final_usage() or self._usage_so_far(is_over=is_over)
-        self._tab.set(self._cost(journal.model or self._model, journal.served, usage) or 0)
+        cost = 0 if journal.of_client else self._cost(journal.model or self._model, journal.served, usage)
+        self._tab.set(cost or 0)

@@ -38,6 +38,8 @@ class Journal:
     of_client: bool = False
     # Anthropic's error type of a response that failed after a success status; "interrupted" for one that broke off.
     error: str = ""
+    # Whether the provider has the request of the last attempt, and has not failed: it works on a response, or has sent it.
+    at_provider: bool = False
     # Why the last attempt failed, in a few words; empty if it is not known.
     cause: str = ""
     # The lane of the last attempt, and the id that its provider gave the request; empty without one.
@@ -60,7 +62,7 @@ class Journal:
         self.attempts, self.cause = self.attempts + 1, ""
         # Usage and error of the previous attempt do not belong to this response.
         self.usage, self.summary, self.reported, self.error = None, None, None, ""
-        self.of_client = False
+        self.of_client = self.at_provider = False
         self.provider = provider
         self.served, self.model = served, model
         self.first_provider = self.first_provider or provider
@@ -104,3 +106,11 @@ class Journal:
             del self.ended[MAX_ATTEMPTS - 1 :]
             self.ended.append(AttemptRecord(self._target, self._why or why, self.clock() - self._began))
             self._target = ""
+
+    def record_sent(self) -> None:
+        """Record that a request of the last attempt is being sent, on an open connection."""
+        self.at_provider = True
+
+    def record_failed(self) -> None:
+        """Record that the provider responded with an error, or not at all."""
+        self.at_provider = False

@@ -1,6 +1,6 @@
 """Plans a request: the deployments of its model, then those of its fallbacks. Plain values, no I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import choices
 from typing import NamedTuple
 
@@ -8,6 +8,15 @@ from claude_proxy.anthropic.errors import MODEL_NOT_READY, UNKNOWN_MODEL, Refuse
 from claude_proxy.config.deployments import Deployment, Lane
 from claude_proxy.config.models import ActiveConfig, Fallbacks
 from claude_proxy.providers.endpoints import Provider
+from claude_proxy.proxy.request import Request
+
+# Whether the user of a request may not use a model of config.yaml, because no price is known.
+LacksPrice = Callable[[Request, str], bool]
+
+
+def no_price_needed(*_: object) -> bool:
+    """Return that every model may be used."""
+    return False
 
 
 class Target(NamedTuple):
@@ -44,6 +53,17 @@ class Plan(NamedTuple):
 
     first: Target
     fallbacks: Fallbacks
+
+    def without(self, is_left_out: Callable[[str], bool]) -> "Plan":
+        """Return the plan without these fallbacks."""
+
+        def left(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return names and tuple(name for name in names if not is_left_out(name))
+
+        found = self.fallbacks
+        return self._replace(
+            fallbacks=Fallbacks(left(found.general) or (), left(found.context_window), left(found.content_policy))
+        )
 
 
 def plan(name: str, config: ActiveConfig) -> Plan:

@@ -172,6 +172,7 @@ class Rotation:
         if self._next is None and (verdict.action is not Action.NEXT or not self._source.pooled):
             return False
         self._journal.leave(credential.label, f"{verdict.reason} (HTTP {judged.response.status})")
+        self._journal.record_failed()
         self.release()
         return True
 

@@ -11,6 +11,7 @@ from claude_proxy.credentials.order import may_use
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.providers.meter import Meter
 from claude_proxy.proxy.offload import offloaded
+from claude_proxy.proxy.plan import LacksPrice, no_price_needed
 from claude_proxy.proxy.request import Request
 
 # Claude Code 2.1.332 names the kind of a request in this header, with CLAUDE_CODE_GATEWAY_HINT_HEADERS=1.
@@ -18,7 +19,7 @@ REQUEST_CLASS = "x-claude-code-request-class"
 
 
 class RuleChoice:
-    """One per process. A rule whose model lacks a key does not apply.
+    """One per process. A rule does not apply if its model lacks a key, or a price that the user's budget needs.
 
     ``snapshots`` returns the state of each credential; ``clock`` returns Unix seconds.
     """
@@ -29,11 +30,14 @@ class RuleChoice:
         meter: Meter,
         snapshots: Callable[[], Iterable[Snapshot]] = tuple,
         clock: Callable[[], float] = time.time,
+        *,
+        lacks_price: LacksPrice = no_price_needed,
     ) -> None:
         self._config = config
         self._meter = meter
         self._snapshots = snapshots
         self._clock = clock
+        self._lacks_price = lacks_price
 
     async def rule(self, request: Request) -> Rule | None:
         """Return the first rule whose conditions all hold for a request; None if there is none."""
@@ -45,6 +49,7 @@ class RuleChoice:
             if (
                 rule.concerns(request_class, request.name, request.user, request.groups, now)
                 and self._config.is_ready(rule.model)
+                and not self._lacks_price(request, rule.model)
                 and self._pool_is_above(rule, request)
                 and await self._body_fits(rule, request)
             ):

@@ -14,11 +14,12 @@ from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.routing import pause
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.providers.meter import Meter
+from claude_proxy.proxy.budget_responses import unpriced_model
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.lanes.attempt import READ_SECONDS, Attempt, LaneOf
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome, failed
-from claude_proxy.proxy.plan import Plan, Target, plan
+from claude_proxy.proxy.plan import LacksPrice, Plan, Target, no_price_needed, plan
 from claude_proxy.proxy.provider_errors import input_tokens, overflow_of
 from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.proxy.request import Request
@@ -44,7 +45,7 @@ class Serving:
     """One per process. ``meter`` estimates a request's tokens where Claude does not count them.
 
     ``ready`` is awaited before each request; it returns once the pool has the state of the other processes. ``rules`` chooses
-    another model than the requested one.
+    another model than the requested one. ``lacks_price`` returns whether a user may not use a model.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Serving:
         meter: Meter,
         rules: RuleChoice | None = None,
         ready: Callable[[], Awaitable[None]] | None = None,
+        lacks_price: LacksPrice = no_price_needed,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._lanes = lanes
@@ -62,6 +64,7 @@ class Serving:
         self._meter = meter
         self._rules = rules or RuleChoice(config, meter)
         self._ready = ready
+        self._lacks_price = lacks_price
         self._sleep = sleep
 
     async def serve(
@@ -79,12 +82,13 @@ class Serving:
         if enters_litellm:
             outcome = await self._with_keepalives(outlet, call_litellm(name, planned=False))
         else:
-            planned = self._plan(request, name)
+            planned = self.plan(request, name, by_rule=name != request.name)
             if request.counts_tokens:
                 outcome = await self.count_tokens(request, planned.first, outlet, journal)
             else:
                 outcome = await self._by_plan(request, planned, outlet, journal, call_litellm)
         if outcome.refusal is not None:
+            journal.record_failed()
             await outlet.refuse(outcome.refusal)
 
     async def check_model(self, request: Request) -> None:
@@ -107,13 +111,24 @@ class Serving:
         outlet.follow(rule.name)
         return rule.model
 
-    def _plan(self, request: Request, name: str) -> Plan:
-        """Return the plan for a model. If a rule has chosen it, the requested model is its last fallback."""
+    def plan(self, request: Request, name: str, *, by_rule: bool) -> Plan:
+        """Return the plan for a model. If a rule has chosen it, the requested model is its last fallback.
+
+        Fallbacks that the user may not use, because no price is known, are left out. Raises ``Refused`` for an unknown model,
+        for one without its key, and for one that the user may not use; its tokens can be counted, which costs nothing.
+        """
         planned = plan(name, self._config)
-        if name == request.name or not self._config.is_ready(request.name):
-            return planned
-        general = [one for one in planned.fallbacks.general if one != request.name]
-        return planned._replace(fallbacks=planned.fallbacks._replace(general=(*general, request.name)))
+        if by_rule and self._config.is_ready(request.name):
+            general = [one for one in planned.fallbacks.general if one != request.name]
+            planned = planned._replace(fallbacks=planned.fallbacks._replace(general=(*general, request.name)))
+        if not request.counts_tokens:
+            self.check_price(request, name)
+        return planned.without(partial(self._lacks_price, request))
+
+    def check_price(self, request: Request, name: str) -> None:
+        """Raise ``Refused`` if the user may not use a model, because no price is known."""
+        if self._lacks_price(request, name):
+            raise unpriced_model(name)
 
     async def count_tokens(self, request: Request, target: Target, outlet: ClientResponse, journal: Journal) -> Outcome:
         """Count the tokens of a request: Claude's own count with a credential, otherwise an estimate.
@@ -153,6 +168,8 @@ class Serving:
             seconds = one.stream_timeout or routing.stream_timeout or seconds
         outcome = await self._lanes[one.lane].attempt(Attempt(request, one, outlet, journal, seconds, capture, fields))
         journal.end(outcome.why)
+        if outcome.refusal is not None or journal.error:
+            journal.record_failed()
         return outcome
 
     async def _by_plan(

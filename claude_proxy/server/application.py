@@ -52,7 +52,7 @@ from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.upstream.search_client import SearchClient
 from claude_proxy.usage import request_log
-from claude_proxy.usage.own_telemetry import OwnTelemetry
+from claude_proxy.usage.own_telemetry import ConfiguredTelemetry
 from claude_proxy.usage.prices import Lookup, Prices
 from claude_proxy.usage.recent_requests import RecentRequests
 from claude_proxy.usage.record import Record
@@ -101,23 +101,23 @@ class App:
         self.pool = self._new_pool()
         self.prices = Prices(config, listed_price)
         self.budgets = ActiveBudgets(lambda: config.budgets, clock)
-        self.admission = Admission(self.budgets, self.prices.cost, confirm=self.confirm, wake=self._push_now, clock=clock)
+        cost, unpriced = self.prices.cost, self.prices.unpriced
+        confirm, wake = self.confirm, self._push_now
+        self.admission = Admission(self.budgets, cost, confirm=confirm, wake=wake, unpriced=unpriced, clock=clock)
         self.recent = RecentRequests(clock=clock, redact=redactor.text)
         self.running = RunningRequests(clock=clock)
         self.history = self._new_history(history, store)
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
-        self._own_telemetry: OwnTelemetry | None = None
-        meter = Meter(count)
-        rules = RuleChoice(config, meter, self.pool.snapshot, clock)
-        ready = self.load_shared_state
-        self.serving = Serving(self._lanes(meter, completions), config, meter=meter, rules=rules, ready=ready)
+        self._own_telemetry = ConfiguredTelemetry(lambda: config.telemetry)
+        self.serving = self._serving(Meter(count), completions)
         self.client_models = CurrentModels(config, settings, listed_window)
         self._records: list[Record] = []
         self._expiry_warnings = ExpiryWarnings()
         self._started = clock()
         self.request_limits = RequestLimits(lambda: config.user_limits, clock=clock)
-        self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock)
+        self._oidc = OidcClient(self.client, lambda: config.oidc, self._has_token)
+        self.sign_in = SignIn(store, keys, settings.users, lambda: config.sign_in, clock, provider=self._oidc)
         self.overview = self._overview(is_shared=store is not None)
         self._sync = Synchronizer(store, self._shared()) if store else None
         if store is None:
@@ -150,6 +150,17 @@ class App:
             extra_usage=settings.extra_usage,
             clock=self._clock,
             on_cooldown=self._push_now,
+        )
+
+    def _serving(self, meter: Meter, completions: Endpoint | None) -> Serving:
+        lacks_price = self.admission.lacks_price
+        return Serving(
+            self._lanes(meter, completions),
+            self.config,
+            meter=meter,
+            rules=RuleChoice(self.config, meter, self.pool.snapshot, self._clock, lacks_price=lacks_price),
+            ready=self.load_shared_state,
+            lacks_price=lacks_price,
         )
 
     def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
@@ -255,8 +266,7 @@ class App:
     def write_records(self) -> None:
         """Count and log the buffered records."""
         records, self._records = self._records, []
-        if self.config.telemetry is not None or self._own_telemetry is not None:
-            self._send_own_telemetry(records)
+        self._own_telemetry.record(records)
         for record in records:
             self.overview.errors.record(record)
             self.recent.record(record)
@@ -265,19 +275,6 @@ class App:
         now = self._clock()
         if self._expiry_warnings.due(now):
             self._expiry_warnings.log_due(self.pool.snapshot(), now)
-
-    def _send_own_telemetry(self, records: Sequence[Record]) -> None:
-        """Send traces and metrics of the records, if config.yaml says so; a changed collector applies to the next records."""
-        collector = self.config.telemetry
-        before = self._own_telemetry
-        if before is not None and before.collector != collector:
-            self._own_telemetry = None
-            asyncio.get_running_loop().run_in_executor(None, before.close)
-        if collector is None or not collector.own:
-            return
-        own = self._own_telemetry = self._own_telemetry or OwnTelemetry(collector)
-        for record in records:
-            own.record(record)
 
     def status_routes(self) -> StatusRoutes:
         """Return the status routes, which show the state of this process and the latest state of the others."""
@@ -333,7 +330,7 @@ class App:
             self.settings,
             self.sign_in,
             BrowserSessions(self.sign_in.store, self._clock),
-            OidcClient(self.client, lambda: self.config.oidc, self._has_token),
+            self._oidc,
             learn=self.redactor.learn,
             clock=self._clock,
         )
@@ -359,8 +356,7 @@ class App:
             await self._sync.close()
         await self.history.close()
         await self.telemetry.close()
-        if self._own_telemetry is not None:
-            await asyncio.to_thread(self._own_telemetry.close)
+        await self._own_telemetry.close()
         await self.client.close()
 
     def _demo_text(self) -> str:

@@ -342,7 +342,7 @@ class Gateway:
             await under_way.close()
             await outlet.conclude()
             if outlet.charge is not None:
-                outlet.charge.finish()
+                await outlet.charge.finish()
             if self._record is not None:
                 self._record(outlet.record(arrived, self._prices))
 

@@ -174,7 +174,7 @@ class SigninPages:
             raise Problem(400, failed("The sign-in was not started here", words))
         await self._sessions.end(session)
         try:
-            identity = await self._oidc.identify(provider, attempt, self._back(facts["origin"]), returned)
+            found = await self._oidc.identify(provider, attempt, self._back(facts["origin"]), returned)
         except ProviderFailed as error:
             raise _provider_failed(provider.host, error) from None
         except Rejected as error:
@@ -188,7 +188,7 @@ class SigninPages:
         login = await self._codes.find(facts["code"])
         if login is None:
             raise Problem(404, failed("The code is no longer valid", WRONG_CODE))
-        return await self._proven(facts["origin"], login, identity)
+        return await self._proven(facts["origin"], login, await self._sign_in.confirmations.confirmed(provider, found))
 
     async def _request_decision(self, request: Request) -> Response:
         session, identity, login = await self._undecided(request)

@@ -22,7 +22,7 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
 from claude_proxy.server.addresses import base_of
 from claude_proxy.signin.device_codes import INTERVAL_SECONDS, State
-from claude_proxy.signin.sessions import InvalidGrant, KeysUnavailable, Tokens
+from claude_proxy.signin.sessions import InvalidGrant, KeysUnavailable, Tokens, Unconfirmed
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.state.store import StoreUnavailable
 
@@ -196,7 +196,7 @@ class SignInRoutes:
                 return await endpoint(request)
             except OAuthError as error:
                 return await self._refused(error, source, request)
-            except (StoreUnavailable, KeysUnavailable):
+            except (StoreUnavailable, KeysUnavailable, Unconfirmed):
                 return _response(OAuthError("temporarily_unavailable", 503, seconds=RETRY_SECONDS).refusal())
 
         return answered

@@ -41,8 +41,11 @@ class NotAllowed(Exception):
     """The provider identified a user who may not sign in. The text is for the user."""
 
 
-def claims_of(token: object, keys: Sequence[Mapping[str, Any]], provider: Oidc, nonce: str) -> dict[str, Any]:
-    """Return the claims of a valid ID token for this client and this sign-in; raise ``InvalidToken``."""
+def claims_of(token: object, keys: Sequence[Mapping[str, Any]], provider: Oidc, nonce: str | None) -> dict[str, Any]:
+    """Return the claims of a valid ID token for this client and this sign-in; raise ``InvalidToken``.
+
+    ``nonce`` is None for the token of a refresh, which came from the provider itself and may have none.
+    """
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_CHARACTERS:
         raise InvalidToken("it is missing or too long")
     algorithm, candidates = _candidates(token, keys)
@@ -90,10 +93,11 @@ def _candidates(token: str, keys: Sequence[Mapping[str, Any]]) -> tuple[str, lis
     return algorithm, fitting
 
 
-def _check_claims(claims: Mapping[str, Any], provider: Oidc, nonce: str) -> None:
+def _check_claims(claims: Mapping[str, Any], provider: Oidc, nonce: str | None) -> None:
     """Check what the library does not: the nonce, the subject, and the party of a token for several audiences."""
     sent = claims.get("nonce")
-    if not isinstance(sent, str) or not hmac.compare_digest(sent.encode("utf-8", "surrogatepass"), nonce.encode()):
+    same = isinstance(sent, str) and hmac.compare_digest(sent.encode("utf-8", "surrogatepass"), (nonce or "").encode())
+    if nonce is not None and not same:
         raise InvalidToken("its nonce is not that of this sign-in")
     if not isinstance(claims["sub"], str) or not claims["sub"]:
         raise InvalidToken("it names no subject")
@@ -107,6 +111,11 @@ def needed_claims(provider: Oidc) -> tuple[str, ...]:
     """Return the claims that decide who a user is, which a provider may send in its userinfo only."""
     named = (provider.name_claim or EMAIL, provider.groups_claim, EMAIL if provider.allowed_domains else "")
     return tuple(dict.fromkeys(name for name in named if name))
+
+
+def names_user(claims: Mapping[str, Any], provider: Oidc) -> bool:
+    """Whether claims say who the user is. The ID token of a refresh need not."""
+    return any(claims.get(name) is not None for name in ([provider.name_claim] if provider.name_claim else [EMAIL, USERNAME]))
 
 
 def identity_of(claims: Mapping[str, Any], provider: Oidc, has_token: Callable[[str], bool]) -> Identity:

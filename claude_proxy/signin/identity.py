@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from claude_proxy.config.users import RESERVED, folded
@@ -22,17 +22,42 @@ class MalformedIdentity(ValueError):
 
 
 @dataclass(frozen=True)
+class Confirmation:
+    """What an identity provider has confirmed: who, to which client, and when (Unix seconds).
+
+    ``sealed`` is the provider's refresh token, sealed (``sealed_token.py``); empty if the provider gave none.
+    """
+
+    issuer: str
+    client_id: str
+    subject: str
+    at: float
+    sealed: str = field(default="", repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the confirmation as values of JSON."""
+        return {"iss": self.issuer, "client": self.client_id, "sub": self.subject, "at": self.at, "sealed": self.sealed}
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> "Confirmation":
+        """Read what ``as_json`` returned; raise ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        texts = [str(found[name]) for name in ("iss", "client", "sub")]
+        return cls(texts[0], texts[1], texts[2], float(found["at"]), str(found["sealed"]))
+
+
+@dataclass(frozen=True)
 class Identity:
     """A user who has proven their identity. Raises ``MalformedIdentity``.
 
     ``token_digest`` is the SHA-256 (``User.digest``) of the personal token with which the user signed in: the sign-in ends
-    when that token no longer exists. It is empty for a user of an identity provider.
+    when that token no longer exists. It is empty for a user of an identity provider, who has a ``confirmation``.
     """
 
     name: str
     groups: tuple[str, ...] = ()
     email: str = ""
     token_digest: str = ""
+    confirmation: Confirmation | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -50,9 +75,14 @@ class Identity:
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as values of JSON."""
-        return {"name": self.name, "groups": list(self.groups), "email": self.email, "token": self.token_digest}
+        confirmed = {"confirmation": self.confirmation.as_json()} if self.confirmation else {}
+        own = {"name": self.name, "groups": list(self.groups), "email": self.email, "token": self.token_digest}
+        return own | confirmed
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> "Identity":
         """Read what ``as_json`` returned; raise ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
-        return cls(str(found["name"]), tuple(map(str, found["groups"])), str(found["email"]), str(found["token"]))
+        confirmed = found.get("confirmation")
+        confirmation = None if confirmed is None else Confirmation.of_json(confirmed)
+        groups = tuple(map(str, found["groups"]))
+        return cls(str(found["name"]), groups, str(found["email"]), str(found["token"]), confirmation)

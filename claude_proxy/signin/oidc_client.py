@@ -1,5 +1,7 @@
 """Signs a user in at an OpenID Connect provider: the authorization code flow with PKCE, state and nonce.
 
+Later, a refresh token of the provider asks it again for the same user.
+
 The discovery document and the keys are fetched when the first user needs them, and kept. An unknown key id fetches the keys
 again, because providers change their keys. Only the issuer of ``config.yaml`` and the HTTPS addresses in its document are
 requested; redirects are not followed.
@@ -9,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +24,15 @@ from claude_proxy.anthropic.sse import json_object
 from claude_proxy.asgi import Headers
 from claude_proxy.config.oidc import Oidc, host_of, is_loopback, is_safe
 from claude_proxy.providers.endpoints import Origin
-from claude_proxy.signin.id_token import InvalidToken, UnknownKey, claims_of, identity_of, needed_claims
+from claude_proxy.secret import Secret
+from claude_proxy.signin.id_token import (
+    InvalidToken,
+    UnknownKey,
+    claims_of,
+    identity_of,
+    names_user,
+    needed_claims,
+)
 from claude_proxy.signin.identity import Identity
 from claude_proxy.text import clean
 from claude_proxy.upstream.client import UpstreamClient, UpstreamError
@@ -32,11 +43,18 @@ logger = logging.getLogger(__name__)
 # The time limit of one request to the provider, in seconds, and the maximum size of its decoded response.
 REQUEST_SECONDS = 10.0
 MAX_BYTES = 512 * 1024
+# The time limits of a refresh, in seconds: for the discovery document before it, and for keys and userinfo after it.
+BEFORE_SECONDS, AFTER_SECONDS = 15.0, 20.0
+REFRESH_SECONDS = BEFORE_SECONDS + REQUEST_SECONDS + AFTER_SECONDS
 # How long the discovery document and the keys are kept, in seconds.
 KEEP_SECONDS = 3600.0
 # For how long the failure of a discovery document is reported without another request, in seconds.
 FAILED_SECONDS = 5.0
 MAX_CODE = 4096
+MAX_REFRESH_TOKEN = 8192
+OFFLINE = "offline_access"
+# The errors of a token endpoint that say that the user has to sign in there again (RFC 6749, section 5.2, and OpenID Connect).
+ENDED = frozenset({"invalid_grant", "interaction_required", "login_required", "consent_required", "access_denied"})
 WELL_KNOWN = "/.well-known/openid-configuration"
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
@@ -47,6 +65,26 @@ class ProviderFailed(Exception):
 
 class Rejected(Exception):
     """The provider did not confirm this sign-in. The text says why, for the log."""
+
+
+class Identified(NamedTuple):
+    """A user whom the provider has identified; ``refresh_token`` is the provider's, None without one."""
+
+    identity: Identity
+    subject: str
+    refresh_token: Secret | None = None
+
+
+class Refreshed(NamedTuple):
+    """What a refresh at the provider has brought.
+
+    ``refresh_token`` replaces the one that was sent; None if that one stays. ``identity`` is the user as the provider describes
+    them now; None if it described nobody, or failed: then ``problem`` says why, for the log.
+    """
+
+    refresh_token: Secret | None = None
+    identity: Identity | None = None
+    problem: str = ""
 
 
 class Attempt(NamedTuple):
@@ -109,15 +147,16 @@ class OidcClient:
             "response_type": "code",
             "client_id": provider.client_id,
             "redirect_uri": own_address,
-            "scope": " ".join(provider.scopes),
+            "scope": " ".join(_scopes(provider, known.document)),
             "state": attempt.state,
             "nonce": attempt.nonce,
             "code_challenge": attempt.challenge,
             "code_challenge_method": "S256",
+            **dict(provider.authorization_parameters),
         }
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query, quote_via=quote)}"
 
-    async def identify(self, provider: Oidc, attempt: Attempt, own_address: str, returned: Mapping[str, str]) -> Identity:
+    async def identify(self, provider: Oidc, attempt: Attempt, own_address: str, returned: Mapping[str, str]) -> Identified:
         """Return the user; ``returned`` is the query with which the provider sent the browser back, its state already checked.
 
         Raises ``ProviderFailed``, ``Rejected`` and ``NotAllowed``.
@@ -136,10 +175,49 @@ class OidcClient:
             claims = await self._claims(provider, known, tokens.get("id_token"), attempt.nonce)
         except InvalidToken as error:
             raise Rejected(f"its ID token is not valid: {error}") from None
-        claims = {name: value for name, value in claims.items() if value is not None}
-        if any(name not in claims for name in needed_claims(provider)):
-            claims = await self._more_claims(known.document, tokens.get("access_token"), claims)
-        return identity_of(claims, provider, self._has_token)
+        claims = await self._complete(provider, known.document, tokens.get("access_token"), claims)
+        identity = identity_of(claims, provider, self._has_token)
+        return Identified(identity, str(claims["sub"]), _refresh_token(tokens))
+
+    async def refresh(self, provider: Oidc, token: Secret, subject: str) -> Refreshed:
+        """Ask the provider again for a user it has identified as ``subject``, with one request for tokens.
+
+        Takes at most ``REFRESH_SECONDS``. Raises ``ProviderFailed`` if the provider did not accept the request, for a reason
+        that says nothing about the user; ``Rejected`` if the user has to sign in there again, and ``NotAllowed``.
+        """
+        try:
+            async with asyncio.timeout(BEFORE_SECONDS):
+                known = await self._document(provider)
+        except TimeoutError:
+            raise ProviderFailed(f"no discovery document within {BEFORE_SECONDS:.0f} s") from None
+        form = {"grant_type": "refresh_token", "refresh_token": token.reveal()}
+        status, found = await self._post_form(provider, known.document, form)
+        if status != 200 or found is None:
+            words, error = _error_of(status, found)
+            if 400 <= status < 500 and error in ENDED:
+                raise Rejected(f"it refused the refresh: {words}")
+            raise ProviderFailed(f"its token endpoint responded with {words}")
+        # From here on the old token may be worth nothing, so whatever fails, the new one must reach the caller.
+        replaced = _refresh_token(found)
+        try:
+            async with asyncio.timeout(AFTER_SECONDS):
+                return Refreshed(replaced, await self._described(provider, known, found, subject))
+        except TimeoutError:
+            return Refreshed(replaced, problem=f"no keys or userinfo within {AFTER_SECONDS:.0f} s")
+        except InvalidToken as error:
+            return Refreshed(replaced, problem=f"its ID token is not valid: {error}")
+        except ProviderFailed as error:
+            return Refreshed(replaced, problem=str(error))
+
+    async def _described(self, provider: Oidc, known: _Known, tokens: Mapping[str, Any], subject: str) -> Identity | None:
+        """Return the user of a refresh; None if neither its ID token, which is optional, nor the userinfo names one."""
+        claims: dict[str, Any] = {"sub": subject}
+        if tokens.get("id_token") is not None:
+            claims = await self._claims(provider, known, tokens["id_token"], None)
+            if claims["sub"] != subject:
+                raise Rejected("its ID token is that of another user")
+        claims = await self._complete(provider, known.document, tokens.get("access_token"), claims)
+        return identity_of(claims, provider, self._has_token) if names_user(claims, provider) else None
 
     async def _redeem(
         self, provider: Oidc, document: Mapping[str, Any], attempt: Attempt, own_address: str, code: str
@@ -151,6 +229,19 @@ class OidcClient:
             "redirect_uri": own_address,
             "code_verifier": attempt.verifier,
         }
+        status, found = await self._post_form(provider, document, form)
+        if status == 200 and found is not None:
+            return found
+        words, _ = _error_of(status, found)
+        # 400 is about this code; 401 about the client in config.yaml, which the operator must fix.
+        if status == 400:
+            raise Rejected(f"it did not accept the code: {words}")
+        raise ProviderFailed(f"its token endpoint responded with {words}")
+
+    async def _post_form(
+        self, provider: Oidc, document: Mapping[str, Any], form: dict[str, str]
+    ) -> tuple[int, dict[str, Any] | None]:
+        """Send a form to the token endpoint, as the client of config.yaml; return as ``_request`` does."""
         headers = [("content-type", FORM)]
         methods = document.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if provider.client_secret is None:
@@ -160,16 +251,9 @@ class OidcClient:
             headers.append(("authorization", f"Basic {base64.b64encode(pair.encode()).decode()}"))
         else:
             form |= {"client_id": provider.client_id, "client_secret": provider.client_secret.reveal()}
-        status, found = await self._request(str(document["token_endpoint"]), "POST", headers, urlencode(form).encode())
-        if status == 200 and found is not None:
-            return found
-        words = f"HTTP {status} {clean(str((found or {}).get('error', '')))}".strip()
-        # 400 is about this code; 401 about the client in config.yaml, which the operator must fix.
-        if status == 400:
-            raise Rejected(f"it did not accept the code: {words}")
-        raise ProviderFailed(f"its token endpoint responded with {words}")
+        return await self._request(str(document["token_endpoint"]), "POST", headers, urlencode(form).encode())
 
-    async def _claims(self, provider: Oidc, known: _Known, token: object, nonce: str) -> dict[str, Any]:
+    async def _claims(self, provider: Oidc, known: _Known, token: object, nonce: str | None) -> dict[str, Any]:
         """Return the claims of an ID token; fetch the keys again if its key is unknown.
 
         The token came from the provider itself, so nobody else can cause these requests.
@@ -179,6 +263,15 @@ class OidcClient:
             return claims_of(token, keys, provider, nonce)
         except UnknownKey:
             return claims_of(token, await self._keys(known, unlike=keys), provider, nonce)
+
+    async def _complete(
+        self, provider: Oidc, document: Mapping[str, Any], access_token: object, claims: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the claims, without those that are null, and with those of the userinfo if one that decides is missing."""
+        found = {name: value for name, value in claims.items() if value is not None}
+        if all(name in found for name in needed_claims(provider)):
+            return found
+        return await self._more_claims(document, access_token, found)
 
     async def _more_claims(self, document: Mapping[str, Any], token: object, claims: dict[str, Any]) -> dict[str, Any]:
         """Return the claims and those of the userinfo endpoint, if there is one; the ID token's own claims win."""
@@ -250,6 +343,30 @@ class OidcClient:
         return response.status, json_object(content)
 
 
+def _scopes(provider: Oidc, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the scopes of config.yaml, and that for a refresh token if the provider lists it and config.yaml allows it."""
+    listed = document.get("scopes_supported")
+    is_listed = provider.offline_access and isinstance(listed, list) and OFFLINE in listed
+    return (*provider.scopes, OFFLINE) if is_listed and OFFLINE not in provider.scopes else provider.scopes
+
+
+def _refresh_token(tokens: Mapping[str, Any]) -> Secret | None:
+    """Return the refresh token of a token response; None without one that can be sent again."""
+    found = tokens.get("refresh_token")
+    usable = isinstance(found, str) and 0 < len(found) <= MAX_REFRESH_TOKEN and found.isascii() and found.isprintable()
+    return Secret(found) if usable and isinstance(found, str) else None
+
+
+def _error_of(status: int, found: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return what a token endpoint has responded, for the log, and its error code.
+
+    A text that is no code is left out: it may repeat a part of the request.
+    """
+    error = str((found or {}).get("error", ""))
+    return f"HTTP {status} {error if _CODE.fullmatch(error) else ''}".strip(), error
+
+
+_CODE = re.compile(r"[A-Za-z_.]{1,60}")
 _NAMES_ISSUER = "authorization_response_iss_parameter_supported"
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 

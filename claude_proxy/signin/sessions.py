@@ -13,30 +13,37 @@ Rules:
      one from its file), or somebody else has stolen the token and used it first. In the second case its user has to sign in
      again, and that ends every sign-in of theirs that has become suspect in the last ``SUSPECT_SECONDS``.
      A token whose replacement was already used is never a repetition.
-  4. A sign-in that has ended is the row ``signout:{...}``, which nothing removes while a token of it could exist.
+  4. Before a token of a provider's user is replaced, the provider is asked (``confirmations.py``), by one process at a time:
+     the row names who asks (``lease``) and until when, and is replaced by rule 1. Others wait for the outcome. So the
+     provider's refresh token, which it may accept only once, is never sent twice, unless a process stops while it asks.
+  5. A sign-in that has ended is the row ``signout:{...}``, which nothing removes while a token of it could exist.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
-import json
 import logging
+import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from claude_proxy.config.sign_in import SignIn as SignInConfig
 from claude_proxy.config.users import UserBook, folded
 from claude_proxy.secret import Secret
+from claude_proxy.signin.confirmations import Confirmations, SignInEnded
 from claude_proxy.signin.identity import Identity
 from claude_proxy.signin.key_source import KeySource
-from claude_proxy.signin.keys import Key, KeyRing
+from claude_proxy.signin.keys import LEEWAY_SECONDS, Key, KeyRing
+from claude_proxy.signin.oidc_client import REFRESH_SECONDS
+from claude_proxy.signin.session import Session
 from claude_proxy.signin.shared import SIGN_INS, SIGN_OUTS, SUSPECTS, SharedSignIns
 from claude_proxy.signin.tokens import AccessTokens
 from claude_proxy.state.rows import Row
-from claude_proxy.state.store import Store
+from claude_proxy.state.store import Store, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +52,10 @@ NAME_BYTES, SECRET_BYTES = 16, 32
 REPEAT_SECONDS = 30.0
 # How long a suspect sign-in ends when its user signs in again.
 SUSPECT_SECONDS = 3600.0
+# How long one process may ask the provider: what that takes at most, the store's time and the difference of two clocks. And how
+# long and how often another one looks for the outcome.
+LEASE_SECONDS = REFRESH_SECONDS + LEEWAY_SECONDS + 15.0
+LOOKS, LOOK_SECONDS = 80, 0.25
 # The least time between two replacements: stamps grow, also where the clock does not.
 TICK = 0.001
 
@@ -57,6 +68,10 @@ class KeysUnavailable(Exception):
     """There are no keys to sign a token with."""
 
 
+class Unconfirmed(Exception):
+    """The identity provider has not confirmed the user for too long, and cannot be asked now."""
+
+
 class Tokens(NamedTuple):
     """What a client gets; ``expires_in`` is the lifetime of the access token in seconds."""
 
@@ -64,52 +79,6 @@ class Tokens(NamedTuple):
     expires_in: int
     refresh_token: Secret
     identity: Identity
-
-
-@dataclass(frozen=True)
-class Session:
-    """A sign-in, as the store has it.
-
-    ``used`` is the time of the last use of a refresh token, or of the start. ``at`` is the same, except that it always grows,
-    also where the clock is set back.
-    """
-
-    identifier: str
-    identity: Identity
-    since: float
-    used: float
-    at: float
-    turn: int
-    current: str
-    previous: str
-    kid: str
-
-    def row(self, stamp: float) -> Row:
-        """Return the row."""
-        value = {
-            "identity": self.identity.as_json(), "since": self.since, "used": self.used, "at": self.at, "turn": self.turn,
-            "current": self.current, "previous": self.previous, "kid": self.kid,
-        }  # fmt: skip
-        return Row(f"{SIGN_INS}{self.identifier}", stamp, json.dumps(value))
-
-    @classmethod
-    def of_row(cls, row: Row) -> "Session | None":
-        """Read a row; None for one of another version."""
-        try:
-            found = json.loads(row.value)
-            return cls(
-                identifier=row.key.removeprefix(SIGN_INS),
-                identity=Identity.of_json(found["identity"]),
-                since=float(found["since"]),
-                used=float(found["used"]),
-                at=float(found["at"]),
-                turn=int(found["turn"]),
-                current=str(found["current"]),
-                previous=str(found["previous"]),
-                kid=str(found["kid"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None
 
 
 class Sessions:
@@ -122,6 +91,7 @@ class Sessions:
         shared: SharedSignIns,
         keys: KeySource,
         tokens: AccessTokens,
+        confirmations: Confirmations,
         users: UserBook,
         config: Callable[[], SignInConfig],
         clock: Callable[[], float] = time.time,
@@ -130,6 +100,8 @@ class Sessions:
         self._shared = shared
         self._keys = keys
         self._tokens = tokens
+        self._confirmations = confirmations
+        self._asking: set[asyncio.Task[Session]] = set()
         self._users = users
         self._config = config
         self._clock = clock
@@ -161,7 +133,10 @@ class Sessions:
         return self._issue(there, _token(name, self._key(there.kid).derive("first refresh token", code)))
 
     async def refresh(self, token: Secret) -> Tokens:
-        """Replace a refresh token; raise ``InvalidGrant`` for an invalid one, also for one that was used before."""
+        """Replace a refresh token; raise ``InvalidGrant`` for an invalid one, also for one that was used before.
+
+        Raises ``Unconfirmed`` if that depends on a provider that cannot be asked now.
+        """
         self._ring()
         name = _name(token)
         identifier = _identifier(name)
@@ -174,10 +149,7 @@ class Sessions:
             raise InvalidGrant
         used = _hash(token)
         if hmac.compare_digest(there.current, used):
-            await self._store.push([self._replaced(there, name, token)])
-            there = await self._there(identifier)
-            if there is None:
-                raise InvalidGrant
+            there = await self._renewed(there, name, token)
         if not hmac.compare_digest(there.previous, used) or not self._repeats(there):
             logger.info("a refresh token of user %s was used before, and is refused", there.identity.name)
             await self._store.push([Row(f"{SUSPECTS}{identifier}", self._clock(), "{}")])
@@ -234,6 +206,77 @@ class Sessions:
             there.identity.name,
         )
 
+    async def _renewed(self, there: Session, name: bytes, token: Secret) -> Session:
+        """Replace the current token, if the user still exists; return the sign-in as it is then, whoever has replaced it."""
+        confirmation = there.identity.confirmation
+        if confirmation is not None and confirmation.sealed:
+            # A client that leaves does not end this: the provider may have replaced its token by then.
+            asking = asyncio.ensure_future(self._renewed_by_one(there, name, token))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asked)
+            return await asyncio.shield(asking)
+        if not there.identity.token_digest:
+            try:
+                await self._confirmations.ask(there.identity, there.since)
+            except SignInEnded as error:
+                await self._end_unconfirmed(there, error)
+                raise InvalidGrant from None
+        await self._store.push([self._replaced(there, name, token)])
+        return await self._existing(there.identifier)
+
+    def _asked(self, asking: asyncio.Task[Session]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # the client may have left, and nobody else wants to know
+
+    async def _renewed_by_one(self, there: Session, name: bytes, token: Secret) -> Session:
+        """Do so after one process has asked the provider (rule 4)."""
+        for _ in range(LOOKS):
+            if not hmac.compare_digest(there.current, _hash(token)):
+                return there
+            now = self._clock()
+            if there.lease and 0 < there.lease_until - now <= LEASE_SECONDS:
+                await asyncio.sleep(LOOK_SECONDS)
+            else:
+                held = self._after(there, lease=secrets.token_hex(16), lease_until=now + LEASE_SECONDS)
+                await self._store.push([held.row(there.at)])
+                if (await self._existing(there.identifier)).lease == held.lease:
+                    await self._ask(held, name, token)
+            there = await self._existing(there.identifier)
+        raise Unconfirmed
+
+    async def _ask(self, held: Session, name: bytes, token: Secret) -> None:
+        """Ask the provider, and replace the token as its response says. The lease is this process's."""
+        try:
+            asked = await self._confirmations.ask(held.identity, held.since)
+        except SignInEnded as error:
+            # If the lease has ended, another process has asked with the same token, and its outcome applies.
+            if (await self._existing(held.identifier)).lease == held.lease:
+                await self._end_unconfirmed(held, error)
+            return
+        after = replace(held, identity=asked.identity)
+        released = self._after(after, lease="").row(held.at)
+        try:
+            await self._store.push([self._replaced(after, name, token) if asked.goes_on else released])
+        except (StoreUnavailable, KeysUnavailable):
+            # Kept until the store is back: the provider may no longer accept the token that the store has.
+            self._shared.push_later(released)
+            raise
+        if not asked.goes_on:
+            logger.info("the sign-in of user %s is not renewed until the provider confirms the user", held.identity.name)
+            raise Unconfirmed
+
+    async def _end_unconfirmed(self, there: Session, reason: SignInEnded) -> None:
+        await self.end(there.identifier)
+        logger.info("the sign-in of user %s ended: %s", there.identity.name, reason)
+
+    async def _existing(self, identifier: str) -> Session:
+        """Return a sign-in; raise ``InvalidGrant`` if it has ended."""
+        there = await self._there(identifier)
+        if there is None:
+            raise InvalidGrant
+        return there
+
     async def _there(self, identifier: str) -> Session | None:
         """Return a sign-in that has not ended."""
         keys = [f"{SIGN_INS}{identifier}", f"{SIGN_OUTS}{identifier}"]
@@ -251,9 +294,13 @@ class Sessions:
         """Return the row in which a token is replaced by its successor (rule 1)."""
         now = self._clock()
         key = self._ring().signing(now)
-        at, current = max(now, there.at + TICK), _hash(_successor(name, token, key))
-        after = replace(there, used=now, at=at, turn=there.turn + 1, current=current, previous=_hash(token), kid=key.kid)
+        current, previous = _hash(_successor(name, token, key)), _hash(token)
+        after = self._after(there, used=now, turn=there.turn + 1, current=current, previous=previous, kid=key.kid, lease="")
         return after.row(there.at)
+
+    def _after(self, there: Session, **changed: Any) -> Session:
+        """Return a sign-in that replaces another, whose time is the stamp of its row."""
+        return replace(there, at=max(self._clock(), there.at + TICK), **changed)
 
     def _repeats(self, there: Session) -> bool:
         """Whether the last replacement is so recent that a client may repeat its request."""

@@ -20,12 +20,19 @@ class SharedSignIns:
         self._clock = clock
         self._sign_ins: dict[str, Row] = {}
         self._ended: dict[str, Row] = {}
+        self._unpushed: list[Row] = []
         self.keys: Row | None = None
         self.loaded = False
 
     def changed(self) -> list[Row]:
-        """Return nothing: the requests themselves write to the store."""
-        return []
+        """Return what a request could not write to the store; else they write themselves."""
+        unpushed, self._unpushed = self._unpushed, []
+        return unpushed
+
+    def push_later(self, row: Row) -> None:
+        """Apply a row that the store did not take, and push it when the store is back."""
+        self.merge([row])
+        self._unpushed.append(row)
 
     def everything(self) -> list[Row]:
         """Return all rows, for a store that may have lost them."""

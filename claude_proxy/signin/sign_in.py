@@ -8,8 +8,10 @@ from claude_proxy.config.sign_in import SignIn as SignInConfig
 from claude_proxy.config.signing_keys import Place
 from claude_proxy.config.users import UserBook
 from claude_proxy.secret import Secret
+from claude_proxy.signin.confirmations import Confirmations
 from claude_proxy.signin.device_codes import DeviceCodes, Started, State
 from claude_proxy.signin.key_source import KeyFile, KeySource, NoKeys, SealedKeys
+from claude_proxy.signin.oidc_client import OidcClient
 from claude_proxy.signin.sessions import KeysUnavailable, Sessions, Tokens
 from claude_proxy.signin.shared import SharedSignIns
 from claude_proxy.signin.tokens import AccessTokens
@@ -22,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class SignIn:
-    """One per process. ``store`` is None for a process that shares no state: then its sign-ins end with it."""
+    """One per process. ``store`` is None for a process that shares no state: then its sign-ins end with it.
+
+    ``provider`` is the client of the identity provider.
+    """
 
     def __init__(
         self,
@@ -31,6 +36,8 @@ class SignIn:
         users: UserBook,
         config: Callable[[], SignInConfig],
         clock: Callable[[], float] = time.time,
+        *,
+        provider: OidcClient | None = None,
     ) -> None:
         self._memory = MemoryStore() if store is None else None
         self.store = patient = PatientStore(store or self._memory or MemoryStore())
@@ -52,8 +59,16 @@ class SignIn:
             clock,
             ready=lambda: not (self.enabled and self.keys.unknown),
         )
+        self.confirmations = Confirmations(provider, self.keys, clock)
         self.sessions = Sessions(
-            patient, shared=self.shared, keys=self.keys, tokens=self.tokens, users=users, config=config, clock=clock
+            patient,
+            shared=self.shared,
+            keys=self.keys,
+            tokens=self.tokens,
+            confirmations=self.confirmations,
+            users=users,
+            config=config,
+            clock=clock,
         )
         self.codes = DeviceCodes(patient, clock)
         users.sign_ins = self.tokens
@@ -99,6 +114,6 @@ class SignIn:
         return await self.sessions.begin(device_code, decided.identity, decided.started)
 
     async def refresh(self, token: Secret) -> Tokens:
-        """Return new tokens for a refresh token. Raises as ``redeem`` does."""
+        """Return new tokens for a refresh token. Raises as ``redeem`` does, and ``Unconfirmed``."""
         await self.keys.ensure()
         return await self.sessions.refresh(token)

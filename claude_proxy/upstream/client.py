@@ -12,7 +12,7 @@ import functools
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ssl import SSLContext
@@ -65,8 +65,13 @@ class UnreadableError(UpstreamError):
     """A response cannot be decoded, or is too large. The text continues a sentence that starts with the upstream's name."""
 
 
+def _nothing() -> None:
+    """Record nothing."""
+
+
 @dataclass(slots=True)
 class _Sent:
+    on_sent: Callable[[], None] = _nothing
     reused: bool = True
 
 
@@ -93,11 +98,19 @@ class _Connection(ResponseHandler):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Records whether a request used a kept connection. aiohttp's traces report it too, but cost more than all the rest."""
+    """Records whether a request used a kept connection, and reports that it has one.
+
+    aiohttp's traces report both, too, but cost more than all the rest.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = functools.partial(_Connection, loop=self._loop)  # type: ignore[assignment]
+
+    async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
+        connection = await super().connect(req, traces, timeout)
+        _current_sent.get().on_sent()
+        return connection
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
         _current_sent.get().reused = False
@@ -207,9 +220,19 @@ class UpstreamClient:
         self._new: aiohttp.ClientSession | None = None
 
     async def send(
-        self, url: str, headers: Headers, body: bytes, *, read_seconds: float = READ_SECONDS, method: str = "POST"
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        *,
+        read_seconds: float = READ_SECONDS,
+        method: str = "POST",
+        on_sent: Callable[[], None] = _nothing,
     ) -> StreamedResponse:
-        """Send a request and return the response with its headers. Raises ``UnreachableError`` and ``TimedOutError``."""
+        """Send a request and return the response with its headers. Raises ``UnreachableError`` and ``TimedOutError``.
+
+        ``on_sent`` is called when there is a connection, on which the request is sent next.
+        """
         if self._kept is None or self._new is None:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
         named = [pair if pair[1].isascii() else (pair[0], _raw(pair[1])) for pair in headers]
@@ -217,7 +240,7 @@ class UpstreamClient:
             named.append(("content-length", str(len(body))))
         try:
             target = method, URL(url, encoded=True)
-            sending = self._send((self._kept, self._new), target, named, body, _limits(read_seconds))
+            sending = self._send((self._kept, self._new), target, named, body, _limits(read_seconds), sent=_Sent(on_sent))
             if len(body) <= UNREAD_BYTES:
                 return await sending
             # aiohttp's own timer starts after the body is sent; this one ends a request whose body the upstream does not read.
@@ -235,9 +258,10 @@ class UpstreamClient:
         headers: list[tuple[str, str]],
         body: bytes,
         limits: aiohttp.ClientTimeout,
+        *,
+        sent: _Sent,
     ) -> StreamedResponse:
         """Send on a kept connection, and on a new one if the kept one was closed."""
-        sent = _Sent()
         _current_sent.set(sent)
         method, url = target
         options = self._options(url)

@@ -5,6 +5,7 @@ The names of attributes are those of OpenTelemetry's conventions for generative 
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from claude_proxy import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from claude_proxy.config.telemetry import Telemetry
     from claude_proxy.usage.record import Record
 
@@ -82,6 +85,32 @@ class OwnTelemetry:
             with suppress(Exception):  # the collector may be away, and nothing can be done about that now
                 provider.force_flush(CLOSE_MILLISECONDS)
                 provider.shutdown()
+
+
+class ConfiguredTelemetry:
+    """The own telemetry as config.yaml turns it on; a changed collector applies to the next records."""
+
+    def __init__(self, collector: Callable[[], Telemetry | None]) -> None:
+        self._collector = collector
+        self._own: OwnTelemetry | None = None
+
+    def record(self, records: Sequence[Record]) -> None:
+        """Send the records, if the own telemetry is turned on."""
+        collector = self._collector()
+        before = self._own
+        if before is not None and before.collector != collector:
+            self._own = None
+            asyncio.get_running_loop().run_in_executor(None, before.close)
+        if collector is None or not collector.own:
+            return
+        own = self._own = self._own or OwnTelemetry(collector)
+        for record in records:
+            own.record(record)
+
+    async def close(self) -> None:
+        """Send what has not been sent."""
+        if self._own is not None:
+            await asyncio.to_thread(self._own.close)
 
 
 def attributes(record: Record) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class OidcProvider:
 
     def __init__(self, folder: Path, redirect_uri: str, accounts: dict[str, Any] | None = None) -> None:
         node = require()
-        common = {"client_secret": SECRET, "redirect_uris": [redirect_uri], "grant_types": ["authorization_code"]}
+        grants = ["authorization_code", "refresh_token"]
+        common = {"client_secret": SECRET, "redirect_uris": [redirect_uri], "grant_types": grants}
         clients = [
             {"client_id": "proxy", "token_endpoint_auth_method": "client_secret_basic", **common},
             {
@@ -63,7 +64,28 @@ class OidcProvider:
 
     def renew_keys(self) -> None:
         """Replace every key of the provider."""
-        httpx.post(f"{self.url}/test/keys", trust_env=False).raise_for_status()
+        self._post("keys")
+
+    def change(self, **accounts: dict[str, Any] | None) -> None:
+        """Replace the claims of accounts; None removes one."""
+        self._post("accounts", accounts)
+
+    def fail(self) -> None:
+        """Respond to every request with 503."""
+        self._post("outage", value=True)
+
+    def recover(self) -> None:
+        """Respond as before."""
+        self._post("outage", value=False)
+
+    @property
+    def refresh_tokens(self) -> list[str]:
+        """The refresh tokens that the provider has issued, the oldest first. Each is valid for one use."""
+        found: list[str] = httpx.get(f"{self.url}/test/refresh-tokens", trust_env=False).json()
+        return found
+
+    def _post(self, path: str, value: object = None) -> None:
+        httpx.post(f"{self.url}/test/{path}", json=value, trust_env=False).raise_for_status()
 
     def close(self) -> None:
         assert self.process.stdin is not None

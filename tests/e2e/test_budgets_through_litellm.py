@@ -4,7 +4,18 @@ import pytest
 import upstream as up
 from conftest import by_provider
 from processes import Proxy
-from test_budgets_through_the_proxy import AT_CLAUDE, AT_GLM, OF_ACCOUNT, ask, configuration, environment, unified, usage_of
+from test_budgets_through_the_proxy import (
+    AT_CLAUDE,
+    AT_GLM,
+    OF_ACCOUNT,
+    ask,
+    configuration,
+    environment,
+    leaves_at_once,
+    only_priced_models,
+    unified,
+    usage_of,
+)
 
 THROUGH_LITELLM = True
 
@@ -43,3 +54,18 @@ def test_a_fallback_through_litellm_has_its_own_price(proxy, upstream):
     before = usage_of(proxy, "anna")["extra_usage"]["used_credits"]
     assert ask(proxy, "anna", "claude-fallback-1").status_code == 200
     assert usage_of(proxy, "anna")["extra_usage"]["used_credits"] - before == round(100 * AT_GLM)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("model", ["claude-sonnet-5", "glm", "gpt"])
+def test_a_client_that_leaves_before_the_first_byte_pays_for_its_input(proxy, upstream, model, stream):
+    """Once the provider has the request, its input counts, although the client disconnects before any response."""
+    leaves_at_once(proxy, proxy, upstream, model, stream=stream)
+
+
+def test_models_without_a_price_can_be_refused(shared_upstream, upstream, start_proxy):
+    """A user with a hard budget gets no model without a price, neither by its name nor as a fallback of LiteLLM's."""
+    variables = environment(shared_upstream) | {"NUM_WORKERS": "1"}
+    only_priced_models(
+        start_proxy("priced", configuration(shared_upstream, "  unpriced_models: refuse\n"), **variables), upstream
+    )

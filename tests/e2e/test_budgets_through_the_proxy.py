@@ -1,11 +1,15 @@
 """Budgets on real proxies: two replicas of two workers with a Redis, and workers on one machine that share a file."""
 
+import contextlib
+import http.client
+import json
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import NamedTuple
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -21,7 +25,7 @@ from test_workers import RedisServer, redis
 
 __all__ = ["browser", "redis"]  # fixtures
 
-USERS = ("anna", "ben", "carla", "dora", "eve", "frank", "gina", "hugo", "ida", "kim")
+USERS = ("anna", "ben", "carla", "dora", "eve", "frank", "gina", "hugo", "ida", "kim", "lea", "max")
 # A response has ten tokens of input and five of output: at Claude 0.02 USD, at the fallback 0.05.
 AT_CLAUDE, AT_GLM = 0.02, 0.05
 BUDGETS = """
@@ -36,6 +40,8 @@ claude_proxy:
     hugo: {budget: {day: 0.02, soft: true}}
     ida: {budget: {month: 0.04}}
     kim: {budget: {month: 0.02}}
+    lea: {budget: {month: 100}}
+    max: {budget: {month: 100}}
   groups:
     team-a: {budget: {month: 0.12}}
   budget: {timezone: Europe/Berlin}
@@ -46,6 +52,12 @@ claude_proxy:
 OF_ACCOUNT = {"anthropic-ratelimit-unified-status": "allowed", "anthropic-ratelimit-requests-remaining": "7"}
 UNIFIED = "anthropic-ratelimit-unified-"
 STREAMS = 100
+# Without a price: gpt, glm-fast, and what the patterns of the prices do not match.
+ONLY_PRICED = """\
+  unpriced_models: refuse
+  rules:
+    - {name: fast, when: {model: glm}, model: glm-fast}
+"""
 
 
 def token_of(user: str) -> str:
@@ -217,6 +229,51 @@ def test_a_fallback_is_charged_at_its_own_price(replicas, upstream):
     assert [(one["group"], one["percent"], one["is_active"]) for one in found["limits"]] == [("weekly", 7, True)]
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("model", ["claude-sonnet-5", "glm"])
+def test_a_client_that_leaves_before_the_first_byte_pays_for_its_input(replicas, upstream, model, stream):
+    """Once the provider has the request, its input counts in every process, although the client disconnects at once."""
+    leaves_at_once(*replicas, upstream, model, stream=stream)
+
+
+def leaves_at_once(proxy: Proxy, other: Proxy, upstream: up.Upstream, model: str, *, stream: bool) -> None:
+    """Let a client disconnect while the provider works on its request, and wait until another replica has the amount."""
+    arrived, left = threading.Event(), threading.Event()
+
+    def hold(seen: up.Seen) -> up.Reply:
+        arrived.set()
+        left.wait(60)
+        return up.Reply(500, chunks=[])  # a stream, whose end may be written to nobody
+
+    upstream.answer = by_provider(claude=hold, glm=hold, gpt=hold)
+    before = usage_of(other, "lea")["extra_usage"]["used_credits"]
+    address = urlsplit(proxy.url)
+    client = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
+    try:
+        headers = {"x-litellm-api-key": token_of("lea"), "content-type": "application/json"}
+        body = new_question(model, stream=stream) | {"system": "hello " * 1000}
+        client.request("POST", "/v1/messages", json.dumps(body), headers)
+        assert arrived.wait(60)
+        client.close()
+        # About 1500 tokens, at 1000 USD for a million or more.
+        wait_for(lambda: usage_of(other, "lea")["extra_usage"]["used_credits"] >= before + 100)
+    finally:
+        client.close()
+        left.set()
+
+
+def test_an_error_of_the_provider_costs_nothing(replicas, upstream):
+    """A request that its provider refuses, and one that its provider ends before a response, cost nothing."""
+    broken = up.Reply(headers={"content-type": "text/event-stream"}, chunks=[], drop=True)
+    for reply in (up.anthropic_error(500, "api_error", "no"), broken):
+        upstream.answer = by_provider(claude=lambda _, reply=reply: reply, glm=lambda _, reply=reply: reply)
+        for model in ("claude-sonnet-5", "glm"):
+            body = new_question(model, stream=True) | {"system": "hello " * 1000}
+            with contextlib.suppress(httpx.TransportError):
+                assert replicas[0].ask(body, token=token_of("max")).status_code in (200, 500, 502)
+    assert usage_of(replicas[0], "max")["extra_usage"]["used_credits"] == 0
+
+
 def test_a_soft_budget_warns_and_refuses_nobody(replicas, upstream):
     """Beyond a soft budget responses go on, with the warning of the highest threshold."""
     responses = []
@@ -339,3 +396,39 @@ def test_workers_share_a_budget_and_a_restart_finds_it(shared_upstream, upstream
         assert usage_of(again, "frank")["extra_usage"]["used_credits"] == round(100 * AT_CLAUDE * good)
     finally:
         again.stop()
+
+
+def test_models_without_a_price_can_be_refused(shared_upstream, upstream, start_proxy, tmp_path):
+    """A user with a hard budget gets no model without a price, by its name, a fallback or a rule, until the price is added."""
+    variables = environment(shared_upstream) | {"NUM_WORKERS": "1"}
+    proxy = start_proxy("priced", configuration(shared_upstream, ONLY_PRICED), **variables)
+    only_priced_models(proxy, upstream)
+    # A rule leads users without a hard budget to such a model, and no other user.
+    for user, rule in (("frank", None), ("hugo", "fast"), ("gina", "fast")):
+        response = ask(proxy, user, "glm")
+        assert (response.status_code, response.headers.get("x-claude-proxy-rule")) == (200, rule)
+    upstream.seen.clear()
+    refused = ClaudeCode(tmp_path, proxy.url, token_of("frank")).run("hello", model="gpt")
+    assert "No price is known for the model gpt, so your budget cannot include it." in refused.result
+    assert refused.retries == 0
+    assert not [seen for seen in upstream.asked if seen.path.startswith("/openai")]
+    path = proxy.home / "config.yaml"
+    path.write_text(path.read_text().replace("  prices:\n", "  prices:\n    gpt: {input: 1, output: 1}\n"))
+    wait_for(lambda: ask(proxy, "frank", "gpt").status_code == 200)
+
+
+def only_priced_models(proxy: Proxy, upstream: up.Upstream) -> None:
+    """Request models with and without a price for users with and without a hard budget."""
+    refused = ask(proxy, "frank", "gpt", stream=True)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "claude_proxy: prices: gpt: {input: USD, output: USD}" in refused.json()["error"]["message"]
+    assert refused.headers["x-should-retry"] == "false"
+    assert upstream.asked == []
+    counted = proxy.ask(new_question("gpt"), "/v1/messages/count_tokens", token=token_of("frank"))
+    assert counted.status_code == 200
+    assert [ask(proxy, user, "gpt").status_code for user in ("gina", "hugo")] == [200, 200]
+    busy = up.anthropic_error(529, "overloaded_error", "busy")
+    upstream.answer = by_provider(claude=lambda _: busy)
+    assert [ask(proxy, user, "claude-fallback-fast-1").status_code for user in ("frank", "gina")] == [529, 200]
+    assert ask(proxy, "frank", "claude-fallback-1").status_code == 200
+    upstream.answer = by_provider()

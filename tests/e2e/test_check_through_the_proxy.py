@@ -79,7 +79,8 @@ def test_models_and_credentials_are_asked(check, upstream):
     for name in ("demo", "glm", "gpt", "claude-haiku-5-5"):
         assert [line for line in lines if line.startswith(f"i {name}: responds, ")], done.stdout
     assert [line for line in lines if line.startswith("i a: accepted, ")]
-    assert "✗ b: rejected by Anthropic: the credential was rejected (HTTP 401); replace it" in lines
+    said = "OAuth access token is invalid."
+    assert f'✗ b: rejected by Anthropic: the credential was rejected (HTTP 401): "{said}"; replace it' in lines
     assert [line for line in lines if line.startswith("! c: rate-limited until ") and line.endswith(": limit reached: 5h")]
     assert [line for line in lines if "model keyless is not ready; set NEVER_SET_API_KEY in .env" in line]
     assert done.returncode == 1

@@ -516,14 +516,18 @@ def test_an_upstream_that_is_not_there(watched, faulty, tried, kind, stream):
 
 @pytest.mark.parametrize("fault", ["reset-before-headers", "closed-in-headers", "closed-after-headers", "gzip-lying", "302"])
 def test_a_broken_connection_is_no_end_of_the_fallbacks(watched, faulty, tried, fault):
-    """Where nothing of Claude's answer has left, another model may answer."""
+    """Where nothing of Claude's answer has left, another model may answer.
+
+    A reset of a connection that was kept is no answer: the request is sent once more on a new one.
+    """
 
     async def script(turn: Turn) -> None:
         await (FAULTS[fault] if turn.line.is_claude else served)(turn)
 
     for stream in (False, True):
         came = ask(watched.proxy, faulty.case(script), "claude-helped", stream=stream)
-        assert [turn.line.is_claude for turn in came.case.turns] == [True, False]
+        asked = [turn.line.is_claude for turn in came.case.turns]
+        assert asked in ([True, False], *([[True, True, False]] if fault == "reset-before-headers" else []))
         good(came)
 
 

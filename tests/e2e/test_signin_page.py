@@ -55,12 +55,12 @@ def proxy(shared_upstream: up.Upstream, home) -> Iterator[Proxy]:
         assert "Traceback" not in running.output
 
 
-def configure(proxy: Proxy, **options: object) -> None:
+def configure(proxy: Proxy, access_token_minutes: int = 60, **options: object) -> None:
     """Name the provider in config.yaml, as an operator does while the proxy serves."""
     path = proxy.home / "config.yaml"
     config = yaml.safe_load(path.read_text())
     own = {"issuer": proxy.provider.url, "client_id": "proxy", "client_secret": "os.environ/MADE_UP_OIDC_SECRET"}
-    section = {"sign_in": {"oidc": own | options}}
+    section = {"sign_in": {"access_token_minutes": access_token_minutes, "oidc": own | options}}
     if config.get("claude_proxy") != section:
         seen = proxy.output.count("is reloaded")
         path.write_text(yaml.safe_dump(config | {"claude_proxy": section}))

@@ -36,6 +36,14 @@ ROWS = (
         "config.yaml line 20: claude_proxy: budget_without_store: should be refuse or allow",
     ),
     block(
+        "unpriced models without a word for it", "  budget: {month: 10}\n  unpriced_models: false\n",
+        "config.yaml line 20: claude_proxy: unpriced_models: should be refuse or allow",
+    ),
+    block(
+        "a misspelt rule for unpriced models", "  unpriced_model: refuse\n",
+        "config.yaml line 19: unpriced_model is not known in claude_proxy", "did you mean unpriced_models?",
+    ),
+    block(
         "a misspelt budget", "  bugdet: {month: 10}\n",
         "config.yaml line 19: bugdet is not known in claude_proxy", "did you mean budget?",
     ),

@@ -129,6 +129,7 @@ claude_proxy:
   default_budget: {{day: 20}}
   budget: {{month: 2000, timezone: Europe/Berlin}}
   budget_without_store: refuse
+  unpriced_models: refuse
   prices:
     claude-fable-5-2: {{input: 10, output: 50, cache_read: 0.25}}
     glm: {{input: 0.6, output: 2.2, cache_read: 0.11, long_context: {{above: 200000, input: 1.2, output: 4.4}}}}

@@ -67,8 +67,9 @@ class HttpEndpoint:
         self._client = client
 
     async def send(self, attempt: Attempt, raw: bytes) -> StreamedResponse:
-        headers = _headers(attempt, key_of(attempt.deployment))
-        return await self._client.send(address(attempt.deployment), headers, raw, read_seconds=attempt.read_seconds)
+        url, headers = address(attempt.deployment), _headers(attempt, key_of(attempt.deployment))
+        sent = attempt.journal.record_sent
+        return await self._client.send(url, headers, raw, read_seconds=attempt.read_seconds, on_sent=sent)
 
 
 class ChatLane:

@@ -105,7 +105,8 @@ class ClaudeLane:
         )
         url = self._url(attempt)
         content = await offloaded(len(request.raw), body_for_claude, request, deployment.model)
-        send = functools.partial(self._client.send, url, read_seconds=attempt.read_seconds)
+        sent = attempt.journal.record_sent
+        send = functools.partial(self._client.send, url, read_seconds=attempt.read_seconds, on_sent=sent)
         try:
             while True:
                 judged = await rotation.send(self._hosts, url, content, send, deployment.extra_headers)

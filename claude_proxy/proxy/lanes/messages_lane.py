@@ -92,10 +92,9 @@ class MessagesLane:
             response.close()
 
     async def _send(self, attempt: Attempt, body: bytes) -> StreamedResponse:
-        url = messages_url(attempt.deployment.api_base or "")
-        return await self._client.send(
-            url, _headers(attempt, key_of(attempt.deployment)), body, read_seconds=attempt.read_seconds
-        )
+        url, headers = messages_url(attempt.deployment.api_base or ""), _headers(attempt, key_of(attempt.deployment))
+        sent = attempt.journal.record_sent
+        return await self._client.send(url, headers, body, read_seconds=attempt.read_seconds, on_sent=sent)
 
     async def _passed(self, attempt: Attempt, host: str, response: StreamedResponse) -> Outcome:
         if problem := await self._problem(attempt, host, response):

@@ -1,11 +1,15 @@
 // An OpenID Connect provider on a free port of this machine. The configuration is JSON in PROVIDER: the client's secret, its
-// redirect URI, and the claims of each account. The first line that it prints is its address. POST /test/keys replaces its keys.
+// redirect URI, and the claims of each account. The first line that it prints is its address. POST /test/keys replaces its keys,
+// /test/accounts the claims of some accounts (null removes one), and /test/outage makes it respond with 503 or, with false, not.
+// GET /test/refresh-tokens lists the refresh tokens that it has issued. It replaces a refresh token at each use, and revokes the
+// grant when one is used twice.
 import { generateKeyPairSync } from "node:crypto";
 import { createServer } from "node:http";
 import { Provider } from "oidc-provider";
 
 const settings = JSON.parse(process.env.PROVIDER);
-let issuer, provider, generation = 0;
+const issued = [];
+let issuer, provider, outage = false, generation = 0;
 
 function key(kind, options, alg) {
   const jwk = generateKeyPairSync(kind, options).privateKey.export({ format: "jwk" });
@@ -22,14 +26,27 @@ function renew() {
     pkce: { required: () => true },
     enabledJWA: { idTokenSigningAlgValues: ["RS256", "ES256"] },
     ttl: { Interaction: 600, Session: 600, Grant: 600, AccessToken: 600, IdToken: 600, AuthorizationCode: 60 },
-    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...settings.accounts[id] }) }),
+    rotateRefreshToken: true,
+    findAccount: (_, id) =>
+      settings.accounts[id] === null ? undefined : { accountId: id, claims: () => ({ sub: id, ...settings.accounts[id] }) },
   });
+  provider.on("refresh_token.saved", (token) => issued.includes(token.jti) || issued.push(token.jti));
 }
 
-const server = createServer((request, response) => {
-  if (request.method === "POST" && request.url === "/test/keys") {
-    renew();
-    response.writeHead(204).end();
+const tests = {
+  "POST /test/keys": renew,
+  "POST /test/accounts": (accounts) => Object.assign(settings.accounts, accounts),
+  "POST /test/outage": (value) => { outage = value; },
+  "GET /test/refresh-tokens": () => issued,
+};
+
+const server = createServer(async (request, response) => {
+  const test = tests[`${request.method} ${request.url}`];
+  if (test) {
+    const body = (await request.toArray()).join("");
+    response.end(JSON.stringify(test(body ? JSON.parse(body) : undefined) ?? null));
+  } else if (outage) {
+    response.writeHead(503).end();
   } else {
     provider.callback()(request, response);
   }
