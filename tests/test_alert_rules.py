@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from test_report import DAY, HOUR, NOW, closed, snapshot
 
+from claude_proxy.alerts import rules
 from claude_proxy.alerts.forecast import empty_at
 from claude_proxy.alerts.rules import MAX_OF_RULE, MAX_TEXT, alerts_of, in_words
 from claude_proxy.alerts.situation import ErrorShare, Situation
@@ -155,6 +156,17 @@ def test_a_rejected_credential_stays_one_until_it_works():
     assert rejected(windows=week(0.1, seen=NOW - 2 * HOUR)) == ["credential-rejected:r"]
     assert rejected(windows=week(0.1, seen=NOW)) == []
     assert rejected() == []  # nothing is known of it
+
+
+def test_a_rule_with_a_bug(monkeypatch):
+    """A rule that raises is an alert itself, and the others go on."""
+
+    def broken(*_):
+        yield rules.Alert("x", "info", "x", "y")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(rules, "RULES", (broken, rules.open_proxy))
+    assert keys(is_open=True) == [("rule-failed:broken", "warning", 0), ("open-proxy", "info", 0)]
 
 
 def test_texts_are_bounded():

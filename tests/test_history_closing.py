@@ -9,6 +9,8 @@ import pytest
 from test_history_queries import DAY, HOUR, NOW, RECORD, Clock, fill, show
 
 from claude_proxy.history import closing, schema
+from claude_proxy.history.book import HistoryBook
+from claude_proxy.history.closing import MAX_MONTHS
 from claude_proxy.history.page import MAX_NAMES
 from claude_proxy.history.periods import DAY_DAYS, HOUR_DAYS
 from claude_proxy.history.schema import CLOSED, DIMENSIONS, Place
@@ -131,3 +133,23 @@ async def test_names_that_nothing_uses_are_removed(history):
     await settle(history)
     assert await history.read(count) == MAX_NAMES
     assert (await show(history, range="30d"))["total"]["requests"] == 450
+
+
+async def test_a_wrong_clock_removes_nothing(history):
+    """Months are removed by their number and not by the clock: far ahead for a moment, it costs no request."""
+    for month in range(MAX_MONTHS + 5):
+        place = Place(f"{2015 + month // 12}-{month % 12 + 1:02}")
+        await history.database.run(lambda connection, place=place: schema.replace_page(connection, place, page_of(RECORD)))
+    history.clock.now = NOW + 20 * 365 * DAY
+    await settle(history)
+    history.clock.now = NOW
+    assert len(await places(history)) == MAX_MONTHS
+    assert (await places(history))[0] == Place("2015-06")
+    assert sum(counts[0] for counts in (await history.counted()).totals.values()) == MAX_MONTHS
+
+
+def page_of(record):
+    book = HistoryBook(clock=Clock())
+    book.record(record)
+    (page,) = book.pages.values()
+    return page

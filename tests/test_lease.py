@@ -1,5 +1,7 @@
 """alerts/lease.py: one process of all sends the alerts."""
 
+import json
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -122,7 +124,20 @@ def test_clocks_that_differ():
     assert proxy.run(600) == [1]
 
 
-@given(st.text(max_size=100), st.floats(allow_nan=True))
+def test_a_clock_that_was_ahead():
+    """A claim by a clock that was ten years ahead for a moment does not keep the lease from one process and its followers."""
+    proxy = Proxy(3)
+    proxy.now += 10 * 365 * 86400
+    proxy.run(30)
+    proxy.now = NOW
+    (holder,) = proxy.run(60)
+    assert len(proxy.run(300, dead=(holder,))) == 1
+
+
+VALUE = st.text(max_size=100) | st.tuples(st.text(max_size=5), st.floats() | st.text(max_size=3)).map(json.dumps)
+
+
+@given(VALUE, st.floats(allow_nan=True))
 def test_whatever_a_row_contains(value, stamp):
     """No row keeps the lease from being claimed."""
     now = [NOW]

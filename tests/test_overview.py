@@ -136,6 +136,27 @@ def test_a_user_sees_their_own(app):
     assert not any(word in text for word in ("ben", "hidden", "open-proxy"))
 
 
+def test_what_a_user_does_about_a_budget(app):
+    """A user is not told to run a command that needs the master key."""
+    (ben,) = seen(app, ANNA._replace(name="ben"))["alerts"]
+    assert ben["action"] == "The proxy's operator can raise it."
+    assert "claude-proxy" not in json.dumps(seen(app, ANNA)["alerts"])
+
+
+def test_metrics(app):
+    """The master key sees the alerts and budgets of all; a user those of their own."""
+
+    def exported(caller):
+        found = app.overview.metrics(viewer_of(caller), caller)
+        return {(sample.name, *sample.labels.values()): sample.value for family in found for sample in family.samples}
+
+    every, own = exported(ADMIN), exported(ANNA)
+    assert every["claude_proxy_budget_spent_usd", "user:ben", "month"] == 1.2
+    assert every["claude_proxy_alerts", "open-proxy", "info"] == 1
+    assert {key[1] for key in own if "budget" in key[0]} == {"user:anna"}
+    assert ("claude_proxy_alerts", "open-proxy", "info") not in own
+
+
 def test_a_credential_for_others_is_no_part_of_a_users_pool(app):
     """What a user may not use is not in the state that they see."""
     found = seen(app, ANNA, ["hidden"])["overview"]

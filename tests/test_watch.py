@@ -195,7 +195,7 @@ async def test_nothing_here_raises(monkeypatch, caplog):
     stage.watch._deliver, stage.is_open = broken, True
     await stage.step()
     await stage.step(HOLD_SECONDS)
-    assert "alerts could not be sent (ValueError); trying again" in caplog.text
+    assert "an alert could not be sent to ops: it failed (ValueError); trying again" in caplog.text
     assert "made-up" not in caplog.text
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from claude_proxy.alerts.lease import MAX_STAMP
 from claude_proxy.alerts.rules import MAX_TEXT, Alert
 from claude_proxy.config.alerts import MAX_NAME, SEVERITIES, Target
 from claude_proxy.state.rows import Row
@@ -31,7 +32,6 @@ GIVE_UP_SECONDS = 6 * 3600.0
 MAX_ALERTS = 500
 MAX_TOLD = 50
 MAX_KEY = 300
-MAX_AHEAD = 3600.0
 
 
 class Notice(NamedTuple):
@@ -89,6 +89,7 @@ class FiringAlerts:
     def update(self, alerts: Sequence[Alert]) -> None:
         """Record which alerts fire now; for the holder of the lease."""
         now = self._clock()
+        self._forget_future(now)
         self.observe(alerts)
         found = {one.key: one for one in alerts}
         for key, one in found.items():
@@ -105,6 +106,13 @@ class FiringAlerts:
             if entry.over is not None and self._is_done(entry, now):
                 del self._entries[key]
                 self._is_changed = True
+
+    def _forget_future(self, now: float) -> None:
+        """Correct the times of a clock that was ahead for a while."""
+        self._seen = {key: min(seen, now) for key, seen in self._seen.items()}
+        for entry in self._entries.values():
+            entry.since = min(entry.since, now)
+            entry.over = None if entry.over is None else min(entry.over, now)
 
     def _renew(self, entry: _Entry, one: Alert) -> None:
         if entry.over is not None or (entry.level, entry.severity) != (one.level, one.severity):
@@ -169,7 +177,7 @@ class FiringAlerts:
     def merge(self, rows: Sequence[Row]) -> None:
         """Apply the state that another process has written, if it is later."""
         for row in rows:
-            if row.key != KEY or not self._stamp < row.stamp < self._clock() + MAX_AHEAD:
+            if row.key != KEY or not self._stamp < row.stamp < MAX_STAMP:
                 continue
             try:
                 self._entries = _read(json.loads(row.value))

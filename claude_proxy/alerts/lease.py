@@ -1,12 +1,13 @@
 """Which process sends the alerts: the holder of a lease, a row in the store. Plain and synchronous; times are Unix seconds.
 
-Five rules:
+Six rules:
   1. The holder renews the lease. If it does not for ``LEASE_SECONDS``, or has released it, another process claims it.
   2. Of two claims the later one wins, of two at the same time that in the store. Who sees such a claim is not the holder.
   3. A claim is used only once it has come back from the store, and after ``SETTLE_SECONDS``, in which those of others arrive.
   4. While the store is not available, the holder stays the holder. Without a known holder, each process becomes its own after
      ``ALONE_SECONDS``: an alert that arrives twice is better than one that does not arrive.
   5. Without a store, a process is the holder.
+  6. The row's stamp only says which claim is later, so a clock that was wrong for a moment blocks nothing.
 """
 
 import json
@@ -24,9 +25,11 @@ LEASE_SECONDS = 60.0
 RENEW_SECONDS = 15.0
 SETTLE_SECONDS = 5.0
 ALONE_SECONDS = 300.0
-# A stamp further in the future is that of a wrong clock.
+# A lease that ends further in the future than this is that of a wrong clock, and not valid.
 MAX_AHEAD = 3600.0
 MAX_WRITER = 64
+# A stamp from which larger ones can be made, whatever a clock has been.
+MAX_STAMP = 1e12
 
 
 class Lease:
@@ -37,6 +40,7 @@ class Lease:
         self._is_shared = is_shared
         self._writer = writer or secrets.token_hex(8)
         self._holder = ""
+        self._until = 0.0
         self._stamp = -math.inf
         self._claimed_at = math.inf
         # Whether the store has had this process's claim.
@@ -52,13 +56,13 @@ class Lease:
         if unavailable:
             return self._is_held_alone(now)
         self._unavailable_since = None
-        is_valid = bool(self._holder) and now < self._stamp + LEASE_SECONDS and self._stamp <= now + MAX_AHEAD
+        is_valid = bool(self._holder) and now < self._until <= now + MAX_AHEAD
         if is_valid and self._holder != self._writer:
             return False
         if not is_valid:  # also an own one: this process did not run for a while, and another may have claimed it
             self._claimed_at, self._is_confirmed = now, False
             self._put(self._writer, now)
-        elif now >= self._stamp + RENEW_SECONDS:
+        elif now >= self._until - LEASE_SECONDS + RENEW_SECONDS:
             self._put(self._writer, now)
         return self._is_settled(now)
 
@@ -80,7 +84,7 @@ class Lease:
             self._put("", self._clock())
 
     def _put(self, holder: str, now: float) -> None:
-        self._holder, self._stamp = holder, max(now, math.nextafter(self._stamp, math.inf))
+        self._holder, self._until, self._stamp = holder, now + LEASE_SECONDS, max(now, math.nextafter(self._stamp, math.inf))
         self._is_changed = True
 
     def changed(self) -> list[Row]:
@@ -92,25 +96,32 @@ class Lease:
 
     def everything(self) -> list[Row]:
         """Return the lease."""
-        return [Row(KEY, self._stamp, json.dumps(self._holder))] if math.isfinite(self._stamp) else []
+        return [Row(KEY, self._stamp, json.dumps([self._holder, self._until]))] if math.isfinite(self._stamp) else []
 
     def merge(self, rows: Sequence[Row]) -> None:
         """Apply the lease of another process if it is later."""
         for row in rows:
-            if row.key != KEY or not self._stamp <= row.stamp < self._clock() + MAX_AHEAD:
+            if row.key != KEY or not self._stamp <= row.stamp < MAX_STAMP:
                 continue
             try:
-                holder = _holder_in(row)
-            except (ValueError, RecursionError):
+                holder, until = _lease_in(row)
+            except (ValueError, TypeError, RecursionError):
                 logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
                 continue
             if holder != self._writer or row.stamp > self._stamp:
                 self._is_changed = False
-            self._holder, self._stamp, self._is_confirmed = holder, row.stamp, holder == self._writer
+            self._holder, self._until, self._stamp = holder, until, row.stamp
+            self._is_confirmed = holder == self._writer
 
 
-def _holder_in(row: Row) -> str:
-    holder = json.loads(row.value)
-    if not isinstance(holder, str) or len(holder) > MAX_WRITER:
-        raise ValueError("not a holder")
-    return holder
+def _lease_in(row: Row) -> tuple[str, float]:
+    """Return the holder in a row, and until when; raise ValueError or TypeError for another one."""
+    holder, until = json.loads(row.value)
+    if (
+        not isinstance(holder, str)
+        or len(holder) > MAX_WRITER
+        or not isinstance(until, int | float)
+        or not math.isfinite(until)
+    ):
+        raise ValueError("not a lease")
+    return holder, float(until)

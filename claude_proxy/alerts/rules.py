@@ -45,10 +45,19 @@ Rule = Callable[[Situation, Thresholds], Iterable[Alert]]
 
 
 def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
-    """Return the alerts of a situation, the most severe first."""
-    found = [alert for rule in RULES for alert in [*rule(situation, thresholds)][:MAX_OF_RULE]]
+    """Return the alerts of a situation, the most severe first. A rule with a bug is an alert."""
+    found = [alert for rule in RULES for alert in _alerts_of_rule(rule, situation, thresholds)]
     cleaned = [one._replace(text=clean(one.text, MAX_TEXT), action=clean(one.action, MAX_TEXT)) for one in found]
     return by_severity(cleaned)
+
+
+def _alerts_of_rule(rule: Rule, situation: Situation, thresholds: Thresholds) -> list[Alert]:
+    try:
+        return [*rule(situation, thresholds)][:MAX_OF_RULE]
+    except Exception as problem:  # noqa: BLE001 - the alerts of all other rules, and the page, go on
+        name = rule.__name__
+        text = f"The rule {name} cannot be evaluated ({type(problem).__name__})."
+        return [Alert(f"rule-failed:{name}", WARNING, text, "Please report this; the rule can be switched off.")]
 
 
 def by_severity(alerts: Iterable[Alert]) -> list[Alert]:
@@ -264,7 +273,9 @@ def unpriced_model(situation: Situation, thresholds: Thresholds) -> Iterator[Ale
     for model, count in sorted(situation.unpriced.items(), key=lambda item: -item[1]):
         noun = "response" if count == 1 else "responses"
         text = f"No price is known for the model {model}: {count:.0f} {noun} of today without a known cost."
-        yield Alert(f"unpriced-model:{model}", severity, text, "Add its price under `claude_proxy: prices:` in config.yaml.")
+        yield Alert(
+            f"unpriced-model:{model}", severity, text, "Add its price, or 0, under `claude_proxy: prices:` in config.yaml."
+        )
 
 
 RULES: tuple[Rule, ...] = (

@@ -18,7 +18,7 @@ from claude_proxy.alerts.lease import Lease
 from claude_proxy.alerts.messages import Message, messages
 from claude_proxy.alerts.rules import Alert, alerts_of, by_severity
 from claude_proxy.alerts.situation import Situation
-from claude_proxy.config.alerts import WARNING, Alerts, Target
+from claude_proxy.config.alerts import INFO, WARNING, Alerts, Target
 from claude_proxy.secret import Secret
 from claude_proxy.text import clean
 
@@ -99,7 +99,7 @@ class AlertWatch:
             try:
                 self.step()
                 self._is_failing = False
-            except Exception as problem:  # a rule with a bug must not end the alerts of all others
+            except Exception as problem:  # rule 1
                 if not self._is_failing:
                     logger.warning("alerts cannot be evaluated (%s); trying again", type(problem).__name__, exc_info=problem)
                 self._is_failing = True
@@ -139,19 +139,24 @@ class AlertWatch:
             if one.is_over:
                 logger.info("alert is over: %s", one.alert.text)
             else:
-                logger.warning("alert (%s): %s %s", one.alert.severity, one.alert.text, one.alert.action)
+                level = logging.INFO if one.alert.severity == INFO else logging.WARNING
+                logger.log(level, "alert (%s): %s %s", one.alert.severity, one.alert.text, one.alert.action)
         self._firing.record_sent(LOG.name, notices)
 
     async def _send(self, due: Sequence[tuple[Target, Sequence[Notice]]], config: Alerts) -> None:
         found = [(target, message, notices) for target, every in due for message, notices in messages(every, config)]
 
+        open_places = set(range(len(found)))
+
         def report(place: int, reason: str) -> None:
+            open_places.discard(place)
             self._record_result(*found[place], reason)
 
         try:
             await self._deliver([(target.url, message) for target, message, _ in found], report)
         except Exception as problem:  # noqa: BLE001 - rule 1
-            logger.warning("alerts could not be sent (%s); trying again", type(problem).__name__)
+            for place in [*open_places]:
+                report(place, f"it failed ({type(problem).__name__})")
 
     def _record_result(self, target: Target, _: Message, notices: Sequence[Notice], reason: str) -> None:
         if reason:

@@ -10,7 +10,7 @@ Four rules:
 
 import sqlite3
 from collections.abc import Iterable
-from datetime import UTC, date, timedelta, tzinfo
+from datetime import timedelta, tzinfo
 
 from claude_proxy.history import periods, schema
 from claude_proxy.history.page import MAX_CLOSED, bounded, total_of
@@ -18,7 +18,8 @@ from claude_proxy.history.schema import CLOSED, Place
 from claude_proxy.usage.numbers import Listed, Names
 
 # How many periods are closed in one transaction, for which other processes wait.
-AT_ONCE = 5
+AT_ONCE = 1
+MAX_MONTHS = 130
 _USING = ("SELECT name FROM departure", "SELECT name FROM rollup")
 _USED = " UNION ".join([*(f'SELECT "{name}" FROM usage' for name in Names._fields), *_USING])  # noqa: S608
 _REMOVE_NAMES = f"DELETE FROM name WHERE id NOT IN ({_USED})"  # noqa: S608 - names of columns only
@@ -41,11 +42,12 @@ def due(places: Iterable[Place], now: float, zone: tzinfo) -> dict[str, list[Pla
 
 def close(connection: sqlite3.Connection, now: float, zone: tzinfo, listed: Listed) -> tuple[list[str], bool]:
     """Close some of the periods that are due. Return them, and whether that were all."""
-    _remove_long_past(connection, now)
-    waiting = due(schema.places(connection), now, zone)
+    places = schema.places(connection)
+    _remove_oldest(connection, places)
+    waiting = due(places, now, zone)
     chosen = [*waiting.items()][:AT_ONCE]
-    for period, places in chosen:
-        _merge(connection, Place(period), places, listed)
+    for period, parts in chosen:
+        _merge(connection, Place(period), parts, listed)
     if chosen:
         connection.execute(_REMOVE_NAMES)
     return [period for period, _ in chosen], len(chosen) == len(waiting)
@@ -66,8 +68,10 @@ def _merge(connection: sqlite3.Connection, target: Place, places: Iterable[Place
     schema.replace_page(connection, target, page)
 
 
-def _remove_long_past(connection: sqlite3.Connection, now: float) -> None:
-    first = date.fromordinal(periods.today_at(now, UTC).toordinal() - periods.MAX_AGE_DAYS).isoformat()
-    for place in schema.places(connection):
-        if place.period < first[: periods.MONTH_LENGTH]:
+def _remove_oldest(connection: sqlite3.Connection, places: Iterable[Place]) -> None:
+    """Remove the oldest months if there are too many: nothing is removed because of the clock, which may be wrong."""
+    months = sorted({place.period for place in places if len(place.period) == periods.MONTH_LENGTH})
+    surplus = frozenset(months[:-MAX_MONTHS])
+    for place in places:
+        if place.period in surplus:
             schema.remove_page(connection, place)

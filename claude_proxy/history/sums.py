@@ -13,7 +13,7 @@ from claude_proxy.config.budgets import Period
 from claude_proxy.history import periods, schema
 from claude_proxy.history.page import MAX_NAMES, bounded
 from claude_proxy.history.schema import Place
-from claude_proxy.usage.numbers import COLUMNS, OTHER, WIDTH, Listed, Names, Totals, add, numbers_of_totals
+from claude_proxy.usage.numbers import COLUMNS, OTHER, WIDTH, Listed, Names, Totals, add
 from claude_proxy.usage.periods import days_of
 from claude_proxy.usage.used import Counted, Counts, Range, RangeUsage, Used
 
@@ -39,7 +39,7 @@ def sums(
     numbers: Sequence[str] = _COUNTS,
 ) -> Sums:
     """Return sums of pages by columns of ``Names``, and by ``SHOWN``, the text that comes with each page."""
-    chosen = json.dumps([(*place, shown) for place, shown in pages])
+    chosen = json.dumps(_chosen(pages))
     texts = [column if column == SHOWN else f'(SELECT text FROM name WHERE id = "{column}")' for column in columns]  # noqa: S608
     grouped = ", ".join(column if column == SHOWN else f'"{column}"' for column in columns)
     query = (
@@ -48,6 +48,10 @@ def sums(
     )
     width = len(columns)
     return {row[:width]: [*row[width:]] for row in connection.execute(query, (chosen,))}
+
+
+def _chosen(pages: Iterable[tuple[Place, str]]) -> list[tuple[str, str, str]]:
+    return [(*place, shown) for place, shown in pages]
 
 
 def _merged(*several: Sums) -> Sums:
@@ -69,6 +73,14 @@ class _Key(NamedTuple):
     stamps: float
 
 
+class _Totals(NamedTuple):
+    """Sums of all time: by ``_TOTALS``, all numbers by model, and how often what was left."""
+
+    totals: Sums
+    times: Sums
+    left: Sums
+
+
 # For each range the sums by user and model, and by credential.
 _Ranges = Mapping[Range, tuple[Sums, Sums]]
 _BY_MODEL, _BY_CREDENTIAL = ("user", "model"), ("credential",)
@@ -81,7 +93,7 @@ class RecentSums:
     def __init__(self, listed: Listed) -> None:
         self._listed = listed
         self._used: tuple[_Key | None, _Ranges] = None, {}
-        self._counted: tuple[_Key | None, tuple[Sums, Sums]] = None, ({}, {})
+        self._counted: tuple[_Key | None, _Totals] = None, _Totals({}, {}, {})
 
     def used(self, connection: sqlite3.Connection, now: float, zone: tzinfo) -> Used:
         """Return what was used in each range."""
@@ -106,25 +118,39 @@ class RecentSums:
         places = schema.places(connection)
         current, earlier, key = self._split(connection, places, now, zone)
         if self._counted[0] != key:
-            self._counted = key, _total_sums(connection, earlier)
-        fresh = _total_sums(connection, current)
-        by_names, by_model = (_merged(kept, new) for kept, new in zip(self._counted[1], fresh, strict=True))
-        left = _bounded_left(connection.execute(_LEFT, (json.dumps([(*place, "") for place in places]),)))
-        totals = self._bounded({Names(user, "", model, served, credential, ""): counts for
-                                (user, model, served, credential), counts in by_names.items() if counts[0]})  # fmt: skip
+            self._counted = key, self._total_sums(connection, earlier)
+        kept, fresh = self._counted[1], self._total_sums(connection, current)
+        totals = self._bounded(_merged(kept.totals, fresh.totals))
         models = {model for _, model, *_ in totals}
-        times: dict[str, Counts] = {}
-        for (model,), numbers in by_model.items():
-            shown = model if model in models else OTHER
-            add(times.setdefault(shown, [0] * WIDTH), numbers)
-        return Counted(totals, times, left)
+        times: Sums = {}
+        for (model,), numbers in (*kept.times.items(), *fresh.times.items()):
+            add(times.setdefault((model if model in models else OTHER,), [0] * WIDTH), numbers)
+        left = _bounded_left(_merged(kept.left, fresh.left))
+        return Counted(
+            {(user, model, served, credential): counts for (user, model, served, credential), counts in totals.items()},
+            {model: numbers for (model,), numbers in times.items()},
+            {name: count for (name,), (count,) in left.items()},
+        )
 
-    def _bounded(self, entries: Mapping[Names, Counts]) -> dict[tuple[str, str, str, str], Counts]:
-        page = bounded({names: numbers_of_totals(Totals(*counts)) for names, counts in entries.items()}, self._listed)
+    def _total_sums(self, connection: sqlite3.Connection, pages: Sequence[tuple[Place, str]]) -> _Totals:
+        left = connection.execute(_LEFT, (json.dumps(_chosen(pages)),))
+        return _Totals(
+            self._bounded(sums(connection, pages, _TOTALS)),
+            sums(connection, pages, ("model",), COLUMNS),
+            _bounded_left({(name,): [count] for name, count in left}),
+        )
+
+    def _bounded(self, found: Sums) -> Sums:
+        """Return sums by ``_TOTALS`` under a bounded number of names."""
+        entries = {
+            Names(user, "", model, served, credential, ""): [*counts, *[0] * (WIDTH - len(counts))]
+            for (user, model, served, credential), counts in found.items()
+            if counts[0]
+        }
         width = len(Totals._fields)
         return {
             (names.user, names.model, names.served, names.credential): numbers[:width]
-            for names, numbers in page.entries.items()
+            for names, numbers in bounded(entries, self._listed).entries.items()
         }
 
     def _split(
@@ -142,10 +168,6 @@ def _range_sums(connection: sqlite3.Connection, pages: Sequence[tuple[Place, str
     return sums(connection, pages, _BY_MODEL), sums(connection, pages, _BY_CREDENTIAL)
 
 
-def _total_sums(connection: sqlite3.Connection, pages: Sequence[tuple[Place, str]]) -> tuple[Sums, Sums]:
-    return sums(connection, pages, _TOTALS), sums(connection, pages, ("model",), COLUMNS)
-
-
 def _days(now: float, zone: tzinfo) -> Iterator[tuple[Range, Collection[str]]]:
     """Yield the days of each range."""
     today = periods.today_at(now, zone)
@@ -159,8 +181,8 @@ def _within(pages: Iterable[tuple[Place, str]], days: Collection[str], zone: tzi
     return [page for page in pages if periods.day_of(page[0].period, zone) in days]
 
 
-def _bounded_left(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
-    ranked = sorted(rows, key=lambda row: (-row[1], row[0]))
-    found = dict(ranked[:MAX_NAMES])
-    rest = sum(count for _, count in ranked[MAX_NAMES:])
-    return found | ({OTHER: found.get(OTHER, 0) + rest} if rest else {})
+def _bounded_left(found: Sums) -> Sums:
+    ranked = sorted(found.items(), key=lambda item: (-item[1][0], item[0]))
+    kept = dict(ranked[:MAX_NAMES])
+    rest = sum(count for _, (count,) in ranked[MAX_NAMES:])
+    return kept | ({(OTHER,): [kept.get((OTHER,), [0])[0] + rest]} if rest else {})

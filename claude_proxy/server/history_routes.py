@@ -61,10 +61,10 @@ class HistoryRoutes:
         except InvalidView as invalid:
             return _error(400, str(invalid))
         view = replace(view, only_user=None if viewer.sees_all_users else viewer.name, hidden=viewer.hidden)
-        await self._fresh()
         try:
-            # All of it in the database's thread: a year of many names takes a while.
             async with self._turns.of(viewer.name):
+                await self._fresh()
+                # All of it in the database's thread: a year of many names takes a while.
                 shown = await self._history.read(lambda connection: show(view, queries.find(connection, view)))
         except TooMany:
             return _error(429, "Too many requests for the history of this user are in progress; try again in a moment.")

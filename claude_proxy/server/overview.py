@@ -16,6 +16,7 @@ from claude_proxy.alerts.overview import alerts_as_json, overview
 from claude_proxy.alerts.rules import Alert, in_use
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.alerts.watch import AlertWatch
+from claude_proxy.config.alerts import INFO
 from claude_proxy.config.budgets import Budget
 from claude_proxy.config.models import ActiveConfig, not_ready
 from claude_proxy.config.money import MICRO_USD
@@ -142,7 +143,7 @@ class Overview:
         """
         situation, alerts = self._seen_by(viewer, caller)
         money = self._money(viewer)
-        listed = alerts if viewer.sees_all_users else [one for one in alerts if one.key.startswith(BUDGET_PREFIX)]
+        listed = alerts if viewer.sees_all_users else [_for_user(one) for one in alerts if one.key.startswith(BUDGET_PREFIX)]
         since = {one.key: self.watch.since(one.key) for one in listed}
         is_closed = bool(viewer.hidden) and not situation.pool
         shown = overview(situation, alerts, money, is_closed=is_closed)
@@ -188,3 +189,8 @@ class Overview:
         for name, one in (("today", Range.TODAY), ("week", Range.CALENDAR_WEEK), ("month", Range.CALENDAR_MONTH)):
             found[name] = used.of(one).total(user).micro_usd / MICRO_USD
         return found
+
+
+def _for_user(alert: Alert) -> Alert:
+    """Return an alert about a budget for its user, who cannot change it."""
+    return alert._replace(action="The proxy's operator can raise it." if alert.severity != INFO else alert.action)
