@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from claude_proxy.anthropic.usage import Usage
-from claude_proxy.history.book import is_error
-from claude_proxy.usage.record import FAILED_OVER_TO, AttemptRecord, Record
+from claude_proxy.usage.record import FAILED_OVER_TO, AttemptRecord, Record, is_error
 
 USERS = (
     "anna", "ben", "carla", "dora", "emil", "fatima", "georg", "hanna", "igor", "julia", "kofi", "lena", "marco", "nadia",

@@ -25,6 +25,7 @@ from claude_proxy.history.service import History
 from claude_proxy.state.replication import SALT
 from claude_proxy.state.rows import Row
 from claude_proxy.state.sqlite import SqliteStore
+from claude_proxy.usage.events import RecentEvents
 from claude_proxy.usage.recent_requests import MOST, RecentRequests
 from claude_proxy.usage.record import Record
 from claude_proxy.usage.spend import SpendBook, scopes_of
@@ -115,12 +116,14 @@ async def write(home: Path, now: float, team: Team = Team(), upstream: str = "ht
         pool = made_up_pool.pool(now, MADE_UP_SALT)
     (home / "config.yaml").write_text(json.dumps(config(team, upstream, budgets(spend, now))), encoding="utf-8")
     clock = Clock()
-    recent = RecentRequests(clock=clock, writer="madeup")
+    recent, events = RecentRequests(clock=clock, writer="madeup"), RecentEvents(clock=clock, writer="madeup")
     for record in latest:
-        clock.now = record.at + record.seconds
+        clock.now = _end(record)
         recent.record(record)
         recent.latest()
-    rows = [Row(SALT, 0.0, json.dumps(MADE_UP_SALT)), *pool.everything(), *recent.everything(), *spend.everything()]
+        events.record(record, record.requested)
+    rows = [Row(SALT, 0.0, json.dumps(MADE_UP_SALT))]
+    rows += [row for part in (pool, recent, events, spend) for row in part.everything()]
     store = SqliteStore(home / STATE)
     await store.push(rows)
     await store.close()

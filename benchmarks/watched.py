@@ -2,9 +2,9 @@
 
 The proxy is compared with itself: with all that records turned off, with it, and with it while the page is open in ten
 browsers. The servers run at the same time, on one processor, and are measured in turn, in another order each round; 50 users
-send requests in a loop. The processor time of the whole process counts, and that of the processes that it has started.
+send requests in a loop. A turn is as long as the pause between two requests of the page, so it has the share of each browser.
 
-A measurement is as long as the pause between two requests of the page, so each browser has its share in each of them.
+The processor time counts until what was recorded is written, and that of the processes that the proxy has started.
 """
 
 import argparse
@@ -48,8 +48,10 @@ CLIENTS = 16
 MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5")
 KINDS = {"whole": False, "streamed": True}
 # The page asks for the pool and the requests in this interval, and for the history once a minute.
-POLL_SECONDS, HISTORY_ROUNDS = 5.0, 12
-ROUNDS = 12
+POLL_SECONDS, HISTORY_TURNS = 5.0, 12
+ROUNDS = 15
+# How long what was recorded may wait to be written, in seconds.
+WRITTEN_SECONDS = 1.5
 # The views that are open, by browser.
 OVERVIEW, REQUESTS, HISTORY = "overview", "requests", "history"
 BROWSERS = (OVERVIEW,) * 4 + (REQUESTS,) * 3 + (HISTORY,) * 3
@@ -82,7 +84,7 @@ class Browser:
         yield "/pool"
         if self.view == REQUESTS:
             yield f"/pool/requests?limit={LATEST}{f'&since={self._newest}' if self._newest else ''}"
-        if self.view == HISTORY and turn % HISTORY_ROUNDS == self.number % HISTORY_ROUNDS:
+        if self.view == HISTORY and turn % HISTORY_TURNS == self.number % HISTORY_TURNS:
             yield HISTORY_PATH
 
     async def look(self, http: aiohttp.ClientSession, server: Server, turn: int) -> None:
@@ -102,37 +104,29 @@ class Browser:
                     self._newest = found[0]["id"] if found else self._newest
 
 
-async def browse(server: Server, browsers: Sequence[Browser], turn: int, seconds: float) -> None:
-    """Let each browser ask once, spread over so many seconds."""
-    async with aiohttp.ClientSession() as http:
-
-        async def one(browser: Browser) -> None:
-            await asyncio.sleep(seconds * (browser.number + 0.5) / len(browsers))
-            await browser.look(http, server, turn)
-
-        await asyncio.gather(*map(one, browsers))
-
-
-async def send(server: Server, seconds: float, *, stream: bool) -> Seen:
-    """Let the users send requests for so many seconds, ``CLIENTS`` at a time."""
+async def send(server: Server, first: int, seconds: float, *, stream: bool) -> Seen:
+    """Let ``CLIENTS`` users send requests for so many seconds, beginning with one of ``USERS``."""
     tokens = [*USERS.values()]
 
     async def client(number: int) -> Seen:
-        token = tokens[number % len(tokens)]
-        asking = dataclasses.replace(server, headers={"x-litellm-api-key": token})
+        asking = dataclasses.replace(server, headers={"x-litellm-api-key": tokens[number % len(tokens)]})
         body = load.body(MODELS[number % len(MODELS)], SMALL, stream=stream)
-        return await load.run(asking, load.repeated(body, 1, share), 1, stream=stream)
+        return await load.run(asking, load.repeated(body, 1, seconds), 1, stream=stream)
 
-    # Each of so many rounds has other users.
-    rounds = -(-len(tokens) // CLIENTS)
-    share, whole = seconds / rounds, Seen()
-    cpu, began = server.cpu_seconds_of_all(), time.monotonic()
-    for round_ in range(rounds):
-        for seen in await asyncio.gather(*(client(round_ * CLIENTS + number) for number in range(CLIENTS))):
-            whole.first += seen.first
-            whole.end += seen.end
-    whole.seconds, whole.cpu = time.monotonic() - began, server.cpu_seconds_of_all() - cpu
+    whole, began = Seen(), time.monotonic()
+    for seen in await asyncio.gather(*(client(first + number) for number in range(CLIENTS))):
+        whole.first += seen.first
+        whole.end += seen.end
+    whole.seconds = time.monotonic() - began
     return whole
+
+
+async def browse(server: Server, browsers: Sequence[Browser], turn: int, seconds: float) -> None:
+    """Let each browser ask once, spread over so many seconds."""
+    async with aiohttp.ClientSession() as http:
+        for browser in browsers:
+            await asyncio.sleep(seconds / len(browsers))
+            await browser.look(http, server, turn)
 
 
 async def measure(every: Sequence[Server], rounds: int, seconds: float) -> dict[str, dict[str, list[Seen]]]:
@@ -140,19 +134,20 @@ async def measure(every: Sequence[Server], rounds: int, seconds: float) -> dict[
     results: dict[str, dict[str, list[Seen]]] = {}
     browsers = [Browser(number, view) for number, view in enumerate(BROWSERS)]
     for kind, stream in KINDS.items():
-        seen = results[kind] = {server.name: [] for server in every}
+        results[kind] = {server.name: [] for server in every}
         turn = 0
         for server, counts in in_turn(every, rounds):
-            watching = server.name == WATCHED
-            looks = [browse(server, browsers, turn, seconds)] if watching else []
-            sending = asyncio.ensure_future(send(server, seconds, stream=stream))
-            await asyncio.gather(sending, *looks)
-            run = sending.result()
-            turn += watching
+            cpu = server.cpu_seconds_of_all()
+            sending = asyncio.ensure_future(send(server, turn * CLIENTS, seconds, stream=stream))
+            if server.name == WATCHED:
+                await browse(server, browsers, turn, seconds * 0.95)
+            seen = await sending
+            await asyncio.sleep(WRITTEN_SECONDS)
+            seen.cpu = server.cpu_seconds_of_all() - cpu
+            turn += server.name == WATCHED
             if counts:
-                seen[server.name].append(run)
-            words = f"{run.cpu_ms:.3f} ms, {run.requests_per_second:.0f}/s"
-            sys.stderr.write(f"{kind}, {server.name}: {words}\n")
+                results[kind][server.name].append(seen)
+            sys.stderr.write(f"{kind}, {server.name}: {seen.cpu_ms:.3f} ms, {seen.requests_per_second:.0f}/s\n")
     return results
 
 
@@ -160,13 +155,10 @@ async def idle(server: Server, seconds: float, turns: int) -> tuple[float, float
     """Return the part of a processor that a proxy without requests takes, alone and with the page in the browsers."""
     browsers = [Browser(number, view) for number, view in enumerate(BROWSERS)]
     shares = []
-    for watching in (False, True):
+    for looking in ((), browsers):
         cpu, began = server.cpu_seconds_of_all(), time.monotonic()
         for turn in range(turns):
-            if watching:
-                await asyncio.gather(browse(server, browsers, turn, seconds), asyncio.sleep(seconds))
-            else:
-                await asyncio.sleep(seconds)
+            await (browse(server, looking, turn, seconds) if looking else asyncio.sleep(seconds))
         shares.append((server.cpu_seconds_of_all() - cpu) / (time.monotonic() - began))
     alone, watched = shares
     return alone, watched
@@ -211,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the section, or write it into the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watched", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each number is measured")
-    parser.add_argument("--seconds", type=float, default=POLL_SECONDS, help="the length of a measurement")
+    parser.add_argument("--seconds", type=float, default=POLL_SECONDS, help="the length of a turn")
     parser.add_argument("--before", type=Path, help="the folder of an earlier version's code, to compare with")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     options = parser.parse_args(arguments)

@@ -59,7 +59,7 @@ def test_the_state_has_the_last_requests_and_the_pool(home):
     recent = RecentRequests(clock=lambda: END)
     recent.merge(rows)
     assert 0 < len(recent.latest()) <= MOST
-    assert {row.key.partition(":")[0] for row in rows} >= {"salt", "credential", "recent", "spend"}
+    assert {row.key.partition(":")[0] for row in rows} >= {"salt", "credential", "recent", "events", "spend"}
     assert any(":course:" in row.key for row in rows)
 
 

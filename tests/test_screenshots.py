@@ -38,7 +38,7 @@ SIGN_IN = {
 # The views of the page /pool, some of them twice: wide and narrow, light and dark.
 VIEWS = {
     "pool": ("What to do", "Credentials, worst first", "Last failovers"),
-    "credentials": ("5-hour window", "resets", "the even pace"),
+    "credentials": ("Credentials", "resets", "the even pace"),
     "history": ("Requests", "Cost", "Tokens", "Cache hit rate", "First byte, p95", "Errors", "Failovers", "Download CSV"),
     "requests": ("Search", "Attempts", "request-id", "first byte"),
     "budgets": ("Budgets",),
@@ -85,7 +85,7 @@ def test_the_page(name):
     for word in PAGE[name]:
         assert word.casefold() in sources.casefold()
         assert word in words(name), f"{word!r} is not in {name}.txt: make screenshots PICTURE=page"
-    states = ("usable", "rate-limited until", "rejected until", "paused")
+    states = ("usable", "rate-limited since", "rejected since", "rate-limited for Opus", "paused")
     assert [state for state in states if state in words("credentials")] == [*states]
 
 

@@ -29,6 +29,8 @@ VIEWS = {
     "requests": "#/requests",
     "budgets": "#/budgets",
 }
+# In which forms axe examines a view.
+EXAMINED = {(1280, "light"), (360, "dark")}
 FOCUSABLE = """[...document.querySelectorAll('a, button, input, select, summary, [tabindex="0"]')]
     .filter((one) => one.checkVisibility()).length"""
 LOADED = """["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
@@ -103,8 +105,9 @@ def test_a_view_is_for_everybody(browser, proxy, view):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
         expect(page.locator(f"html[data-theme={scheme}]")).to_have_count(1)
-        found = Axe().run(page).response["violations"]
-        assert not [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
+        if (width, scheme) in EXAMINED:
+            found = Axe().run(page).response["violations"]
+            assert not [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
         assert contrasts(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert said == []

@@ -127,8 +127,14 @@ def requests_in(data: dict[str, object]) -> dict[str, float]:
 
 
 def served(proxy: Proxy, asked: Counter[str]) -> dict[str, object]:
-    """The status, once every worker's requests are in it."""
-    until(lambda: sum(requests_in(get(proxy, "/pool").json()).values()) >= asked.total())
+    """The status, once every worker's requests are in it, and the failover from Ben."""
+
+    def is_whole() -> bool:
+        data = get(proxy, "/pool").json()
+        ben = [one for one in data["failovers"] if one["text"].startswith("ben: ")]
+        return sum(requests_in(data).values()) >= asked.total() and bool(ben)
+
+    until(is_whole)
     return get(proxy, "/pool").json()
 
 

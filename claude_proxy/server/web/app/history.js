@@ -72,7 +72,7 @@ export function mount(root, app) {
     const names = shown?.names ?? {};
     const range = chosen.get("from") ? "" : chosen.get("range");
     const by = chosen.get("by") || "none";
-    const steps = STEPS[range] ?? ["day", "month"];
+    const steps = Object.hasOwn(STEPS, range) ? STEPS[range] : ["day", "month"];
     const filters = NAMES.flatMap((name) => chosen.getAll(name).map((value) => [name, value]));
     const from = chosen.get("from") ?? (shown ? daysOf(shown.periods[0], shown.zone)[0] : daysAgo(6));
     const to = chosen.get("to") ?? (shown ? daysOf(shown.periods.at(-1), shown.zone)[1] : daysAgo(0));
