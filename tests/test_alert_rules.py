@@ -137,7 +137,10 @@ def test_rules(situation, expected):
             "The pool has no credential, which these models need: a, b, c and 1 more.",
         ),
         ({"problems": ["x", "y"]}, "The files of the pool have errors: x (and 1 more)."),
-        ({"unpriced": {"glm": 1}}, "No price is known for the model glm: 1 response of today without a known cost."),
+        (
+            {"unpriced": {"glm": 1}},
+            "No price is known for the model glm: 1 response of the last seven days without a known cost.",
+        ),
     ],
 )
 def test_texts(situation, text):

@@ -272,7 +272,7 @@ def unpriced_model(situation: Situation, thresholds: Thresholds) -> Iterator[Ale
     severity = WARNING if situation.budgets else INFO
     for model, count in sorted(situation.unpriced.items(), key=lambda item: -item[1]):
         noun = "response" if count == 1 else "responses"
-        text = f"No price is known for the model {model}: {count:.0f} {noun} of today without a known cost."
+        text = f"No price is known for the model {model}: {count:.0f} {noun} of the last seven days without a known cost."
         yield Alert(
             f"unpriced-model:{model}", severity, text, "Add its price, or 0, under `claude_proxy: prices:` in config.yaml."
         )
