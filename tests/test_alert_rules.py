@@ -180,6 +180,16 @@ def test_texts_are_bounded():
     assert all(len(one.text) <= MAX_TEXT and one.text.isprintable() for one in alerts)
 
 
+def test_a_rule_with_too_many_alerts_ends_none_of_them():
+    """Of more budgets than alerts those that fire already are kept, whichever is the fullest now."""
+    shares = [75 + number % 20 for number in range(MAX_OF_RULE + 50)]
+    before = found(budgets=[budget(share, scope=f"user:u{number}") for number, share in enumerate(shares)])
+    turned = [budget(share, scope=f"user:u{number}") for number, share in enumerate(reversed(shares))]
+    after = found(budgets=turned, firing={one.key for one in before})
+    assert len(before) == MAX_OF_RULE
+    assert {one.key for one in after} == {one.key for one in before}
+
+
 def test_times_are_in_the_zone_of_the_budgets():
     """A time is that of the configured zone, with the date when it is not within the week."""
     assert in_words(NOW, ZoneInfo("Europe/Berlin"), NOW) == "Wed 12:06 CET"

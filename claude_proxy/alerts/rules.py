@@ -53,7 +53,10 @@ def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
 
 def _alerts_of_rule(rule: Rule, situation: Situation, thresholds: Thresholds) -> list[Alert]:
     try:
-        return [*rule(situation, thresholds)][:MAX_OF_RULE]
+        found = [*rule(situation, thresholds)]
+        if len(found) > MAX_OF_RULE:
+            found.sort(key=lambda one: one.key not in situation.firing)
+        return found[:MAX_OF_RULE]
     except Exception as problem:  # noqa: BLE001 - the alerts of all other rules, and the page, go on
         name = rule.__name__
         text = f"The rule {name} cannot be evaluated ({type(problem).__name__})."

@@ -1,6 +1,6 @@
 """What the rules look at: the state of the whole proxy at one moment. Plain values, no I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -49,3 +49,5 @@ class Situation(NamedTuple):
     # Whether a changed config.yaml does not apply, and whether the database of the history cannot be used.
     config_refused: bool = False
     history_away: bool = False
+    # The keys of the alerts that fire already. Where a rule has too many, these are kept, so that none ends without a reason.
+    firing: Collection[str] = frozenset()
