@@ -1,7 +1,9 @@
 """history/exchange.py: replicas that share their history, and what version 0.1.0 left in the store."""
 
 import asyncio
+import base64
 import json
+import zlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -14,7 +16,7 @@ from claude_proxy.anthropic.usage import Usage
 from claude_proxy.history import page_text, schema
 from claude_proxy.history.exchange import SHARE_SECONDS, place_of, row_of
 from claude_proxy.history.page import MAX_CLOSED, Page
-from claude_proxy.history.page_text import InvalidPage
+from claude_proxy.history.page_text import MAX_BYTES, InvalidPage
 from claude_proxy.history.periods import HOUR_DAYS
 from claude_proxy.history.schema import Place
 from claude_proxy.history.service import History
@@ -214,7 +216,9 @@ GOOD = {"names": ["anna", "", "m"], "usage": [[0, 1, 2, 1, 1, 1, 0, 7]], "left":
 def test_what_is_no_page_is_not_read(change):
     """A page with an invalid number, place or text is none."""
     page_text.read(json.dumps(GOOD), 1.0, lambda _: True, is_closed=False)
-    for text in (json.dumps(GOOD | change), json.dumps(GOOD | change)[:-1], "[]", "", '{"names": ' + "[" * 100_000):
+    bomb = base64.b64encode(zlib.compress(json.dumps(GOOD).encode() + b" " * 2 * MAX_BYTES)).decode()
+    deep = '{"names": ' + "[" * 100_000
+    for text in (json.dumps(GOOD | change), json.dumps(GOOD | change)[:-1], "[]", "", "\ud800", deep, bomb, bomb[:-9]):
         with pytest.raises(InvalidPage):
             page_text.read(text, 1.0, lambda _: True, is_closed=False)
 

@@ -1,9 +1,12 @@
 """server/history_routes.py: who sees what of the history, and in which form."""
 
+import asyncio
 import csv
 import io
+import itertools
 from dataclasses import replace
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -14,6 +17,7 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import NO_TERMS, Terms
 from claude_proxy.credentials.pool import Pool
 from claude_proxy.history.service import History
+from claude_proxy.server import history_routes
 from claude_proxy.server.history_routes import HistoryRoutes
 from claude_proxy.server.viewers import Viewers
 
@@ -24,7 +28,7 @@ ENVIRONMENT = {
 BOTH = (RECORD, replace(RECORD, user="static"))
 
 
-def client(path=None, *, refreshed=None, groups=NO_GROUPS, terms=NO_TERMS, records=BOTH):
+def client(path=None, *, refreshed=None, wait=None, groups=NO_GROUPS, terms=NO_TERMS, records=BOTH):
     settings = Settings.parse(ENVIRONMENT)
     history = History(path, clock=Clock())
     for record in records:
@@ -33,6 +37,8 @@ def client(path=None, *, refreshed=None, groups=NO_GROUPS, terms=NO_TERMS, recor
     async def fresh():
         if refreshed is not None:
             refreshed.append(1)
+        if wait is not None:
+            await wait.wait()
 
     pool = Pool(
         [replace(one, terms=terms) for one in settings.credentials], affinity=settings.affinity, quarantine=1, clock=Clock()
@@ -105,3 +111,22 @@ def test_a_history_that_cannot_be_read(tmp_path):
     response = get(client(tmp_path / "file" / "history.sqlite"), "/pool/history")
     assert response.status_code == 503
     assert "history is not available" in response.json()["error"]["message"]
+
+
+@pytest.mark.anyio
+async def test_a_user_waits_for_their_own_views(monkeypatch):
+    """Beyond the requests that may wait for a user's turn, one more is refused in words; another user's is not."""
+    monkeypatch.setattr(history_routes, "MAX_WAITING", 1)
+    go = asyncio.Event()
+    asked = client(wait=go)
+    transport = httpx.ASGITransport(asked.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as http:
+
+        async def ask(token):
+            return (await http.get("/pool/history", headers={"x-litellm-api-key": token})).status_code
+
+        waiting = [asyncio.ensure_future(ask(TOKEN)) for _ in range(4)]
+        assert [await one for one in itertools.islice(asyncio.as_completed(waiting), 2)] == [429, 429]
+        go.set()
+        assert await ask(MASTER) == 200
+        assert sorted(await asyncio.gather(*waiting)) == [200, 200, 429, 429]

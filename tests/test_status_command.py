@@ -111,6 +111,20 @@ def test_usage_in_every_form(project, proxy, capsys, options, first):
     assert capsys.readouterr().out.splitlines()[0] == first
 
 
+@pytest.mark.parametrize(
+    ("options", "query"),
+    [
+        ([], "by=user"), (["--csv"], ""), (["--json", "--by", "group"], "by=groups"),
+        (["--by", "day", "--by", "project"], "by=period&by=project"), (["--since", "2026-11-01", "--csv"], "from=2026-11-01"),
+        (["--since", "2026-11-01"], "from=2026-11-01&by=period&by=user"),
+    ],
+)  # fmt: skip
+def test_the_proxy_sums(project, proxy, options, query):
+    """The proxy is asked for what is shown, and not for a year of lines."""
+    run(project, "usage", *options)
+    assert proxy.calls.last.request.url.query.decode() == query
+
+
 def test_usage_since(project, proxy, capsys):
     """``--since`` leaves out what is older, also without ``--by``."""
     run(project, "usage", "--json", "--since", "2026-11-30")

@@ -3,7 +3,7 @@
 import pytest
 
 from claude_proxy.config.settings import Settings
-from claude_proxy.config.stores import shared_store
+from claude_proxy.config.stores import history_file, shared_store
 from claude_proxy.state.redis import RedisStore
 from claude_proxy.state.sqlite import SqliteStore
 
@@ -30,3 +30,15 @@ def test_the_usual_file(tmp_path):
     """The usual file is used if the settings name none, unless they disable it."""
     assert type(shared_store(Settings.parse({}), {}, tmp_path / "pool.sqlite3")) is SqliteStore
     assert shared_store(Settings.parse({"CLAUDE_POOL_STATE_FILE": "none"}), {}, tmp_path / "pool.sqlite3") is None
+
+
+def test_the_file_of_the_history(tmp_path, monkeypatch):
+    """The history is beside the state file, also where its folder is not made yet, and in memory without a file or a place."""
+
+    def found(state_file):
+        return history_file(Settings.parse({"CLAUDE_POOL_STATE_FILE": state_file}), "history.sqlite")
+
+    assert found(str(tmp_path / "new" / "pool.sqlite3")) == tmp_path / "new" / "history.sqlite"
+    assert (found(""), found("none")) == (None, None)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert found(str(tmp_path / "pool.sqlite3")) is None

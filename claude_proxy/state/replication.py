@@ -29,7 +29,7 @@ LIMITS = (
     ("credential:", 30 * 86400.0, 10_000),
     ("usage:", 100 * 86400.0, 20_000),  # of version 0.1.0 (``history/earlier.py``)
     # By then an hour is part of its day's page, and a day of its month's (``history/closing.py``).
-    ("history-hour:", 12 * 86400.0, 20_000),
+    ("history-hour:", 10 * 86400.0, 20_000),
     ("history-day:", 440 * 86400.0, 1_000),
     ("history-month:", 3660 * 86400.0, 200),
     ("events:", 7 * 86400.0, 100),
