@@ -53,7 +53,10 @@ def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
 
 def _alerts_of_rule(rule: Rule, situation: Situation, thresholds: Thresholds) -> list[Alert]:
     try:
-        return [*rule(situation, thresholds)][:MAX_OF_RULE]
+        found = [*rule(situation, thresholds)]
+        if len(found) > MAX_OF_RULE:
+            found.sort(key=lambda one: one.key not in situation.firing)
+        return found[:MAX_OF_RULE]
     except Exception as problem:  # noqa: BLE001 - the alerts of all other rules, and the page, go on
         name = rule.__name__
         text = f"The rule {name} cannot be evaluated ({type(problem).__name__})."
@@ -272,7 +275,7 @@ def unpriced_model(situation: Situation, thresholds: Thresholds) -> Iterator[Ale
     severity = WARNING if situation.budgets else INFO
     for model, count in sorted(situation.unpriced.items(), key=lambda item: -item[1]):
         noun = "response" if count == 1 else "responses"
-        text = f"No price is known for the model {model}: {count:.0f} {noun} of today without a known cost."
+        text = f"No price is known for the model {model}: {count:.0f} {noun} of the last seven days without a known cost."
         yield Alert(
             f"unpriced-model:{model}", severity, text, "Add its price, or 0, under `claude_proxy: prices:` in config.yaml."
         )
