@@ -93,6 +93,20 @@ def test_a_user_finds_others_summed(recorded):
     assert users == {"anna": 2, "other": 1}
 
 
+def test_a_user_finds_no_model_of_others():
+    """The models that others used are one to who does not hold the master key, in numbers as in times."""
+    recorded = Recorded(clock=lambda: NOW)
+    for user, model in (("anna", "mine"), ("ben", "secret-plan"), ("ben", "mine"), ("carl", "another-plan")):
+        recorded.record(record(user, model))
+    text = exposition(POOL, recorded, ANNA, STORE_STATUS)
+    assert b"plan" not in text
+    found = samples(text)
+    times = {dict(labels)["model"]: n for (name, *labels), n in found.items() if name == "claude_proxy_request_seconds_count"}
+    assert times == {"mine": 2, "other": 2}
+    assert value(found, "claude_proxy_requests_total", user="other", model="other", served="", credential="first") == 3
+    assert b"secret-plan" in exposition(POOL, recorded, ADMIN, STORE_STATUS)
+
+
 def test_names_that_clients_choose_are_escaped():
     """A name with quotes and line ends is one label's value."""
     recorded = Recorded(clock=lambda: NOW)
