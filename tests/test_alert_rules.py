@@ -188,6 +188,8 @@ def test_a_rule_with_too_many_alerts_ends_none_of_them():
     after = found(budgets=turned, firing={one.key for one in before})
     assert len(before) == MAX_OF_RULE
     assert {one.key for one in after} == {one.key for one in before}
+    with_all = found(budgets=[*turned, budget(76, scope="all")], firing={one.key for one in before})
+    assert "budget:all:month" in {one.key for one in with_all}
 
 
 def test_times_are_in_the_zone_of_the_budgets():

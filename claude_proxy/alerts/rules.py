@@ -20,6 +20,8 @@ HOUR = 3600.0
 # The maximum length of an alert's text, and the maximum number of alerts of one rule.
 MAX_TEXT = 300
 MAX_OF_RULE = 100
+# Alerts about the budgets of many users, which those of single users never displace.
+OF_ALL = ("budget:all:", "budget:group:")
 # From this share of failed requests on, in per cent, the error rate is critical.
 CRITICAL_ERRORS = 50
 # From these numbers of days before the end of a setup token on, its alert has the severity.
@@ -55,12 +57,16 @@ def _alerts_of_rule(rule: Rule, situation: Situation, thresholds: Thresholds) ->
     try:
         found = [*rule(situation, thresholds)]
         if len(found) > MAX_OF_RULE:
-            found.sort(key=lambda one: one.key not in situation.firing)
+            found.sort(key=lambda one: not (_is_for_all(one) or one.key in situation.firing))
         return found[:MAX_OF_RULE]
     except Exception as problem:  # noqa: BLE001 - the alerts of all other rules, and the page, go on
         name = rule.__name__
         text = f"The rule {name} cannot be evaluated ({type(problem).__name__})."
         return [Alert(f"rule-failed:{name}", WARNING, text, "Please report this; the rule can be switched off.")]
+
+
+def _is_for_all(alert: Alert) -> bool:
+    return alert.severity == CRITICAL or alert.key.startswith(OF_ALL)
 
 
 def by_severity(alerts: Iterable[Alert]) -> list[Alert]:
