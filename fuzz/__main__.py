@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import json
 import logging
 import random
 import re
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from fuzz import growth
 from fuzz.targets import TARGETS
@@ -40,24 +41,41 @@ class Result(NamedTuple):
     output: str
 
 
-def fuzz(target: str, *, seconds: int = 0, runs: int = -1, finds: Path | None = None) -> Result:
-    """Run a target for ``seconds`` or ``runs``. An input that breaks a rule ends it and is written to the folder ``finds``."""
-    with tempfile.TemporaryDirectory() as folder:
-        for place, seed in enumerate(TARGETS[target].seeds):
-            (Path(folder) / f"seed-{place}").write_bytes(seed)
-        found = f"-artifact_prefix={finds.resolve() if finds else folder}/{target}-"
-        bounds = [f"-max_total_time={seconds}", f"-runs={runs}", "-seed=1", found]
+class Fuzzer:
+    """Runs targets in forks of one process, which has imported the instrumented code; used as a context manager."""
+
+    def __enter__(self) -> Self:
         # A child process inherits its parent's peak memory; the shell in between has a small one.
-        shell = ["sh", "-c", '"$@"; exit $?', "sh"]
-        command = [*shell, sys.executable, "-m", "fuzz.one", target, *bounds, *LIMITS, folder]
-        done = subprocess.run(  # noqa: S603 - this program's own
-            command, capture_output=True, text=True, errors="replace", check=False, cwd=Path(__file__).parents[1]
+        command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-m", "fuzz.one"]
+        self._process = subprocess.Popen(  # noqa: S603 - this program's own
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
         )
-    output = done.stdout + done.stderr
-    executions = _EXECUTIONS.search(output)
-    covered = _COVERAGE.findall(output)[-1:] or [(0, 0, 0)]
-    crashed = done.returncode != 0 or _BROKEN.search(output) is not None
-    return Result(target, int(executions[1]) if executions else 0, *map(int, covered[0]), int(crashed), output)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def fuzz(self, target: str, *, seconds: int = 0, runs: int = -1, finds: Path | None = None) -> Result:
+        """Run a target for ``seconds`` or ``runs``. An input that breaks a rule ends it and is written to ``finds``."""
+        with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as log:
+            for place, seed in enumerate(TARGETS[target].seeds):
+                (Path(folder) / f"seed-{place}").write_bytes(seed)
+            found = f"-artifact_prefix={finds.resolve() if finds else folder}/{target}-"
+            bounds = [f"-max_total_time={seconds}", f"-runs={runs}", "-seed=1", found]
+            status = self._run([log.name, target, *bounds, *LIMITS, folder])
+            output = Path(log.name).read_text(encoding="utf-8", errors="replace")
+        executions = _EXECUTIONS.search(output)
+        covered = _COVERAGE.findall(output)[-1:] or [(0, 0, 0)]
+        crashed = status != 0 or _BROKEN.search(output) is not None
+        return Result(target, int(executions[1]) if executions else 0, *map(int, covered[0]), int(crashed), output)
+
+    def _run(self, job: list[str]) -> int:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin
+        assert stdout
+        stdin.write(f"{json.dumps(job)}\n")
+        stdin.flush()
+        return int(stdout.readline())
 
 
 def grow(*, seconds: float = 0, runs: int = 1_000_000_000, seed: int = 1) -> Result:
@@ -99,8 +117,10 @@ def main() -> None:
     # The gateway's log lines about rejected heads are no results.
     logging.disable()
     options.finds.mkdir(parents=True, exist_ok=True)
-    run = functools.partial(fuzz, seconds=options.seconds, finds=options.finds)
-    sys.exit(report(grow(seconds=options.seconds) if name == GROWTH else run(name) for name in names) > 0)
+    with Fuzzer() as fuzzer:
+        run = functools.partial(fuzzer.fuzz, seconds=options.seconds, finds=options.finds)
+        broken = report(grow(seconds=options.seconds) if name == GROWTH else run(name) for name in names)
+    sys.exit(broken > 0)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,17 @@ RUNS = 400
 needs_atheris = pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this platform")
 
 
+@pytest.fixture(scope="module")
+def fuzzer():
+    with runner.Fuzzer() as fuzzer:
+        yield fuzzer
+
+
 @needs_atheris
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target(name):
+def test_a_target(fuzzer, name):
     """Each target tries a number of inputs, reaches code, and breaks no rule."""
-    result = runner.fuzz(name, runs=RUNS)
+    result = fuzzer.fuzz(name, runs=RUNS)
     print(f"\n{name}: {result.executions} inputs tried, {result.crashes} lost")
     assert not result.crashes, result.output
     assert result.executions >= RUNS
@@ -37,10 +43,10 @@ def test_the_report(capsys):
 
 
 @needs_atheris
-def test_a_target_that_breaks_is_a_crash(monkeypatch):
+def test_a_target_that_breaks_is_a_crash(fuzzer, monkeypatch):
     """A run that ends with an error counts as a crash, with the output of libFuzzer or Python."""
     monkeypatch.setitem(TARGETS, "unknown", TARGETS["sse"])  # here and not in the process that is started
-    found = runner.fuzz("unknown", runs=1)
+    found = fuzzer.fuzz("unknown", runs=1)
     assert found.crashes == 1
     assert "KeyError: 'unknown'" in found.output
 

@@ -44,6 +44,8 @@ class Proxy:
     fresh = False
     # How many files it may open; None is as many as this process.
     files: int | None = None
+    # A program that does something else first, and then is the proxy.
+    program: Path | None = None
 
     def __init__(self, home: Path, config: str | None, arguments: tuple[str, ...] = (), **variables: str) -> None:
         self.home = home
@@ -68,9 +70,9 @@ class Proxy:
 
     def start(self, arguments: tuple[str, ...], environment: dict[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
         command, folder = self.command(arguments), self.folder()
-        ordinary = [sys.executable, "-m", "claude_proxy", "--project", str(self.home), "serve"]
+        ordinary = [*self.interpreter(), "--project", str(self.home), "serve"]
         if not self.fresh and (command, folder) == (ordinary, ROOT) and may_fork(environment, self.home / ".env"):
-            return Forked(command[3:], environment, log, files=self.files)
+            return Forked(command[len(self.interpreter()) :], environment, log, self.program, self.files)
         started = subprocess.Popen(
             command,
             cwd=folder,
@@ -84,7 +86,10 @@ class Proxy:
         return started
 
     def command(self, arguments: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "claude_proxy", "--project", str(self.home), *arguments, "serve"]
+        return [*self.interpreter(), "--project", str(self.home), *arguments, "serve"]
+
+    def interpreter(self) -> list[str]:
+        return [sys.executable, *([str(self.program)] if self.program else ["-m", "claude_proxy"])]
 
     def folder(self) -> Path:
         return ROOT

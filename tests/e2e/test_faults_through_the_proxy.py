@@ -65,9 +65,9 @@ general_settings:
   custom_auth: custom_auth.user_api_key_auth
   master_key: os.environ/LITELLM_MASTER_KEY
 """
-# What Python runs when it starts: on a signal the process tells what it is at.
+# The proxy, which on a signal tells what it is at.
 WATCH = """
-import asyncio, json, os, signal, socket
+import asyncio, json, os, runpy, signal, socket, sys
 
 def tell(*_):
     names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(asyncio.get_running_loop()))
@@ -75,7 +75,17 @@ def tell(*_):
         out.sendto(json.dumps(names).encode(), ("127.0.0.1", int(os.environ["WATCH_PORT"])))
 
 signal.signal(signal.SIGUSR1, tell)
+sys.path[0] = os.getcwd()
+runpy.run_module("claude_proxy", run_name="__main__", alter_sys=True)
 """
+
+
+class WatchedProxy(Proxy):
+    def __init__(self, home: Path, config: str, **variables: str) -> None:
+        home.mkdir(exist_ok=True)
+        self.program = home / "watch.py"
+        self.program.write_text(WATCH)
+        super().__init__(home, config, **variables)
 
 
 class Try(NamedTuple):
@@ -170,8 +180,6 @@ def faulty() -> Iterator[FaultUpstream]:
 
 
 def started(faulty: FaultUpstream, home: Path, **variables: str) -> Iterator[Watched]:
-    home.mkdir(exist_ok=True)
-    (home / "sitecustomize.py").write_text(WATCH)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.bind(("127.0.0.1", 0))
         ear.settimeout(BOUND)
@@ -179,12 +187,11 @@ def started(faulty: FaultUpstream, home: Path, **variables: str) -> Iterator[Wat
             "ANTHROPIC_API_BASE": faulty.url,
             "CLAUDE_OAUTH_TOKENS": ",".join(f"{label}={token}" for label, token in TOKENS.items()),
             "WATCH_PORT": str(ear.getsockname()[1]),
-            "PYTHONPATH": str(home),
             **KEYS,
             **variables,
         }
         config = CONFIG.format(url=faulty.other_url, seconds=SHORT_SECONDS)
-        proxy = Proxy(home, config, **environment)
+        proxy = WatchedProxy(home, config, **environment)
         yield Watched(proxy, ear)
         proxy.stop()
         assert "Traceback" not in proxy.output

@@ -1,10 +1,11 @@
 """A start with proxies and exceptions in the environment that no library reads, and what is asked through which."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 import upstream as up
+from conftest import CONFIG, proxy_environment
 from processes import Proxy, answer_text, question
 
 PASSWORD = "made-up-word"
@@ -17,16 +18,19 @@ EXCEPTIONS = (
 CLAUDE = "http://claude.invalid"
 
 
-@pytest.fixture
-def behind(start_proxy: Callable[..., Proxy], upstream: up.Upstream) -> Proxy:
-    return start_proxy(
-        ANTHROPIC_API_BASE=CLAUDE,
-        HTTP_PROXY=upstream.url.replace("http://", f"http://anna:{PASSWORD}@"),
-        https_proxy=f"socks5h://anna:{PASSWORD}@127.0.0.1:1",
-        ALL_PROXY=f"http://[{PASSWORD}",
-        NO_PROXY=EXCEPTIONS,
-        no_proxy=EXCEPTIONS,
-    )
+@pytest.fixture(scope="module")
+def behind(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    variables = proxy_environment(shared_upstream) | {
+        "ANTHROPIC_API_BASE": CLAUDE,
+        "HTTP_PROXY": shared_upstream.url.replace("http://", f"http://anna:{PASSWORD}@"),
+        "https_proxy": f"socks5h://anna:{PASSWORD}@127.0.0.1:1",
+        "ALL_PROXY": f"http://[{PASSWORD}",
+        "NO_PROXY": EXCEPTIONS,
+        "no_proxy": EXCEPTIONS,
+    }
+    running = Proxy(tmp_path_factory.mktemp("behind"), CONFIG.format(url=shared_upstream.other_url), **variables).wait_ready()
+    yield running
+    running.stop()
 
 
 def test_the_environment_ends_no_start(behind: Proxy, upstream: up.Upstream) -> None:
