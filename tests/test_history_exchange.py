@@ -216,7 +216,7 @@ GOOD = {"names": ["anna", "", "m"], "usage": [[0, 1, 2, 1, 1, 1, 0, 7]], "left":
 def test_what_is_no_page_is_not_read(change):
     """A page with an invalid number, place or text is none."""
     page_text.read(json.dumps(GOOD), 1.0, lambda _: True, is_closed=False)
-    bomb = base64.b85encode(zlib.compress(json.dumps(GOOD).encode() + b" " * 2 * MAX_BYTES)).decode()
+    bomb = base64.b64encode(zlib.compress(json.dumps(GOOD).encode() + b" " * 2 * MAX_BYTES)).decode()
     deep = '{"names": ' + "[" * 100_000
     for text in (json.dumps(GOOD | change), json.dumps(GOOD | change)[:-1], "[]", "", "\ud800", deep, bomb, bomb[:-9]):
         with pytest.raises(InvalidPage):
