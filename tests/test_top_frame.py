@@ -254,6 +254,9 @@ def test_the_budget_that_is_used_most_stands_first():
     shown = lines(everything(budgets=budgets), "budgets", height=24)
     assert [line.split()[0] for line in shown if line.startswith("user:")] == ["user:u95", "user:u80", "user:u30", "user:u10"]
     assert shown[shown.index("") + 2].split() == ["scope", "period", "USD", "USD", "used", "resets", "notes"]
+    long = [BUDGET | {"scope": f"user:{number}{'u' * 90}"} for number in range(20)]
+    shown = lines(everything(budgets=long), "budgets", width=60, height=24)
+    assert (len(shown), shown[-2].startswith("and ")) == (24, True)
     for width, most in ((80, 1), (120, 3)):
         assert " ".join(lines(everything(budgets=budgets), width=width)).count("user:u") == most
 

@@ -238,7 +238,7 @@ def _body(data: Data, name: str, place: Place) -> Body:
     if not rows:
         return Body([], wrapped(budget_command.NONE, SOFT, place.width))
     texts = [cell(text) for text in tables.text(budget_command.COLUMNS, rows, Style(place.width)).splitlines()]
-    head = len(texts) - len(rows)  # a row is one line, and a title has one or two
+    head = min(2, len(texts) - len(rows))  # a title has one or two lines, and a row has one, or more in a narrow terminal
     return Body(texts[:head], texts[head:])
 
 

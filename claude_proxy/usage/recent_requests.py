@@ -173,20 +173,32 @@ class RecentRequests:
         together = "\n".join([text for texts in all_texts for text in texts])
         if self._redact(together) != together:
             all_texts = [[self._redact(text) for text in texts] for texts in all_texts]
-        for record, texts in zip(records, all_texts, strict=True):
-            page = self._pages.setdefault((self._writer, self._place), _Page())
-            if len(page.texts) >= PAGE_ENTRIES:
-                self._place = (self._place + 1) % PAGES
-                stamp = self._pages.get((self._writer, self._place), _Page()).stamp
-                page = self._pages[self._writer, self._place] = _Page(stamp)
-            self._count += 1
-            entry = entry_of(record, texts, f"{self._writer[:6]}{self._count:x}")
-            page.entries.append(entry)
-            page.texts.append(_json(entry))
-            # Not before the end of an entry, so that the stamp says how new they can be.
-            page.stamp = max(now, entry.ended, math.nextafter(page.stamp, math.inf))
+        prefix = self._writer[:6]
+        entries = [
+            entry_of(record, texts, f"{prefix}{count:x}")
+            for count, (record, texts) in enumerate(zip(records, all_texts, strict=True), self._count + 1)
+        ]
+        self._count += len(entries)
+        while entries:
+            page = self._page_with_room()
+            added = entries[: PAGE_ENTRIES - len(page.texts)]
+            del entries[: len(added)]
+            page.entries += added
+            page.texts += map(_json, added)
+            # Not before the end of an entry, so that the stamp says how new they can be. Ids sort by the time of the end.
+            page.stamp = max(now, ended_of(max(map(_id, added))), math.nextafter(page.stamp, math.inf))
             self._changed.add(self._place)
         self._latest = None
+
+    def _page_with_room(self) -> _Page:
+        """Return the page of this process to which requests are added; after a full one, the oldest one, emptied."""
+        page = self._pages.setdefault((self._writer, self._place), _Page())
+        if len(page.texts) < PAGE_ENTRIES:
+            return page
+        self._place = (self._place + 1) % PAGES
+        stamp = self._pages.get((self._writer, self._place), _Page()).stamp
+        page = self._pages[self._writer, self._place] = _Page(stamp)
+        return page
 
     def changed(self) -> list[Row]:
         """Return the pages that have changed here, at most once in ``SHARE_SECONDS``."""

@@ -1,7 +1,7 @@
 """The status of pool and usage as one JSON value. Plain functions; times are Unix seconds.
 
 Every viewer sees the labels, states and sums of the credentials that they may use. Only the holder of the master key sees other
-users.
+users, their models and their failovers.
 """
 
 import re
@@ -83,10 +83,11 @@ def report(
         ],
         "users": _rows({one: used.of(one).by_user(user) for one in RANGES}),
         "models": _rows({one: used.of(one).by_model(user) for one in RANGES}),
+        # A failover names the model that somebody requested, so others' are for the holder of the master key.
         "failovers": [
-            one._asdict() | {"user": one.user if viewer.sees_all_users or one.user == viewer.name else ""}
+            one._asdict()
             for one in events.failovers()
-            if one.text.partition(": ")[0] not in viewer.hidden
+            if (viewer.sees_all_users or one.user == viewer.name) and one.text.partition(": ")[0] not in viewer.hidden
         ],
     }
 

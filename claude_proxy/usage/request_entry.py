@@ -115,8 +115,10 @@ def entry_of(record: Record, texts: Sequence[str], suffix: str) -> RequestEntry:
     """Return the entry of a request; ``texts`` are its own, without secrets, and ``suffix`` makes its id unique."""
     usage = record.usage
     attempts = record.attempts[:MAX_ATTEMPTS]
-    shown = [_text(text) for text in texts]
-    user, requested, model, served, lane, credential, rule, project, error, request_id, *more = shown
+    # This runs for every request: nearly all texts are short and printable, and are looked at together.
+    if max(map(len, texts)) > MAX_TEXT or not "".join(texts).isprintable():
+        texts = [_text(text) for text in texts]
+    user, requested, model, served, lane, credential, rule, project, error, request_id, *more = texts
     groups = len(more) - 2 * len(attempts)
     targets, whys = more[groups::2], more[groups + 1 :: 2]
     priced = record.cost is not None or not record.served
@@ -132,9 +134,7 @@ def entry_of(record: Record, texts: Sequence[str], suffix: str) -> RequestEntry:
         rule,
         project,
         tuple(more[:groups]),
-        tuple(
-            AttemptRecord(target, why, round(one.seconds, 3)) for target, why, one in zip(targets, whys, attempts, strict=True)
-        ),
+        (*map(AttemptRecord, targets, whys, [round(one.seconds, 3) for one in attempts]),),
         record.status,
         error,
         round(record.first_byte_seconds, 3),

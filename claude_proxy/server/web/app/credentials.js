@@ -118,14 +118,14 @@ function credential(one, now, app) {
 function windowOf(window, now) {
   const used = window.utilization;
   const kind = grade(used);
-  const even = evenShare(window, now);
+  const even = evenShare(window);
   const words = `${forecast(window, now)}; ${resets(window, now)}`;
   const marks = even === null ? [] : [el("div", { class: "even-mark", style: { left: `${100 * even}%` } })];
   return el("div", { class: "window" },
     el("p", { class: "head" }, el("span", { text: window.title }), el("strong", { class: kind, text: percent(used) })),
     bar(window.title, used, `${percent(used)}, ${words}`, ...marks),
     sparkline(window, now, kind),
-    el("p", { class: "soft" }, el("span", { class: window.full_at !== null ? "bad" : "", text: forecast(window, now) }), pace(window, now) && `; ${pace(window, now)}`),
+    el("p", { class: "soft" }, el("span", { class: window.full_at !== null ? "bad" : "", text: forecast(window, now) }), pace(window) && `; ${pace(window)}`),
     el("p", { class: "soft", text: resets(window, now) }));
 }
 

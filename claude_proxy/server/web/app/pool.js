@@ -78,16 +78,17 @@ export function bar(label, share, words, ...extra) {
     el("div", { class: `fill ${grade(share)}-bar`, style: { width: `${Math.min(100, 100 * share)}%` } }), ...extra);
 }
 
-// How far a window is ahead of the even pace, at which it would be full just at its reset; "" if its start is not known.
-export function pace(window, now) {
-  const even = evenShare(window, now);
+// How far a window was ahead of the even pace, at which it would be full just at its reset, when it was reported; "" if its start
+// is not known.
+export function pace(window) {
+  const even = evenShare(window);
   if (even === null) return "";
   const ahead = Math.round(100 * (window.utilization - even));
   return ahead === 0 ? "at the even pace" : `${Math.abs(ahead)} points ${ahead > 0 ? "above" : "below"} the even pace`;
 }
 
-export function evenShare(window, now) {
+export function evenShare(window) {
   if (window.opened === null || window.opened === undefined || window.reset <= window.opened) return null;
-  return Math.min(1, Math.max(0, (now - window.opened) / (window.reset - window.opened)));
+  return Math.min(1, Math.max(0, (window.seen - window.opened) / (window.reset - window.opened)));
 }
 
