@@ -14,7 +14,7 @@ from test_history_queries import DAY, HOUR, NOW, RECORD, Clock, show
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.history import page_text, schema
-from claude_proxy.history.exchange import SHARE_SECONDS, place_of, row_of
+from claude_proxy.history.exchange import MAX_WRITTEN, SHARE_SECONDS, place_of, row_of
 from claude_proxy.history.page import MAX_CLOSED, Page
 from claude_proxy.history.page_text import MAX_BYTES, InvalidPage
 from claude_proxy.history.periods import HOUR_DAYS
@@ -51,6 +51,7 @@ async def changes(one):
     one.exchange.flush_next()
     rows = one.exchange.changed()
     await flush(one)
+    one.exchange.flush_next()
     return rows + one.exchange.changed()
 
 
@@ -96,6 +97,20 @@ async def test_a_page_is_shared_once_in_a_while_and_at_the_end():
         one.record(RECORD)
         one.exchange.flush_next()
         assert len(one.exchange.changed()) == 1
+
+
+async def test_a_large_page_is_shared_from_the_database():
+    """A page that takes long to write as text is shared once it is in the database, with everything that was recorded."""
+    async with several(2) as (one, other):
+        for number in range(MAX_WRITTEN + 50):
+            one.record(replace(RECORD, user=f"user-{number % 150}", project=f"project-{number % 7}"))
+        assert one.exchange.changed() == []
+        one.record(RECORD)
+        rows = await changes(one)
+        other.exchange.merge(rows)
+        await flush(other)
+        assert (len(rows), await numbers(other)) == (1, await numbers(one))
+        assert (await show(other))["total"]["requests"] == MAX_WRITTEN + 51
 
 
 async def test_a_new_replica_and_a_store_that_lost_everything():

@@ -34,6 +34,8 @@ SHARE_SECONDS = 1.0
 # The number of rows that are taken over, and of pages that are read, in one transaction; and of rows that wait for that.
 AT_ONCE = 50
 MAX_WAITING = 50_000
+# The largest page that is written as text on the event loop, by its entries: it takes a few milliseconds.
+MAX_WRITTEN = 300
 # The maximum number of pages, of which a store has as many, and the maximum length of a process name.
 MAX_PAGES = 20_000
 MAX_WRITER = 64
@@ -84,10 +86,13 @@ class HistoryExchange:
         if self._shared_at <= now < self._shared_at + SHARE_SECONDS:
             return []
         hours, self._book.unshared = self._book.unshared, set()
+        large = {hour for hour in hours if len(self._book.pages[hour].entries) > MAX_WRITTEN}
+        # Those are read from the database and written as text in its thread, which would hold the event loop too long.
+        self._to_read += [self._book.place_of(hour) for hour in sorted(large)]
         waiting, self._outgoing = self._outgoing[:AT_ONCE], self._outgoing[AT_ONCE:]
         if hours or waiting:
             self._shared_at = now
-        return [*self._own(hours), *waiting]
+        return [*self._own(hours - large), *waiting]
 
     def flush_next(self) -> None:
         """Let the next ``changed`` return everything that has changed, because it may be the last one."""
@@ -98,7 +103,7 @@ class HistoryExchange:
         if not self._shares:
             return []
         self._read_all, self._read_since = True, ""
-        return [*self._own(self._book.pages)]
+        return [*self._own(hour for hour, page in self._book.pages.items() if len(page.entries) <= MAX_WRITTEN)]
 
     def _own(self, hours: Iterable[str]) -> Iterable[Row]:
         for hour in sorted(hours):
@@ -126,7 +131,7 @@ class HistoryExchange:
             self._read_all = False
             self._all, since = [], self._read_since
             return lambda connection: self._all.extend(place for place in schema.places(connection) if place.period >= since)
-        self._to_read, self._all = [*self._to_read, *self._all], []
+        self._to_read, self._all = [*dict.fromkeys((*self._to_read, *self._all))], []
         # Closed pages first: what is in them is then not taken over in parts.
         self._incoming.sort(key=_urgency)
         rows, places = self._incoming[:AT_ONCE], self._to_read[:AT_ONCE]
