@@ -151,7 +151,7 @@ simulate: install  ## simulate a week of forty users on 5 and on 20 accounts: do
 conformance: install  ## test what Claude Code expects of a gateway: docs/CONFORMANCE.md; URL=... TOKEN=... test another one
 	@$(BIN)/python -m conformance.run $(if $(URL),--url '$(URL)') $(if $(UPSTREAM_PORT),--upstream-port '$(UPSTREAM_PORT)')
 
-# Needs Chromium, Node and PostgreSQL; PICTURE=page, the views of /pool, only Chromium. PICTURE=full-budget makes one of them.
+# Needs Chromium, Node and PostgreSQL; PICTURE=page, all views of /pool, only Chromium. PICTURE=history makes one of them.
 screenshots: dev  ## the pictures in docs/screenshots: the page /pool, and what a user of Claude Code sees for each error
 	@$(BIN)/python tests/e2e/screenshots/make.py $(PICTURE)
 

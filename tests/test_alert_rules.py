@@ -137,7 +137,10 @@ def test_rules(situation, expected):
             "The pool has no credential, which these models need: a, b, c and 1 more.",
         ),
         ({"problems": ["x", "y"]}, "The files of the pool have errors: x (and 1 more)."),
-        ({"unpriced": {"glm": 1}}, "No price is known for the model glm: 1 response of today without a known cost."),
+        (
+            {"unpriced": {"glm": 1}},
+            "No price is known for the model glm: 1 response of the last seven days without a known cost.",
+        ),
     ],
 )
 def test_texts(situation, text):
@@ -175,6 +178,18 @@ def test_texts_are_bounded():
     alerts = found(unpriced=names)
     assert len(alerts) == MAX_OF_RULE
     assert all(len(one.text) <= MAX_TEXT and one.text.isprintable() for one in alerts)
+
+
+def test_a_rule_with_too_many_alerts_ends_none_of_them():
+    """Of more budgets than alerts those that fire already are kept, whichever is the fullest now."""
+    shares = [75 + number % 20 for number in range(MAX_OF_RULE + 50)]
+    before = found(budgets=[budget(share, scope=f"user:u{number}") for number, share in enumerate(shares)])
+    turned = [budget(share, scope=f"user:u{number}") for number, share in enumerate(reversed(shares))]
+    after = found(budgets=turned, firing={one.key for one in before})
+    assert len(before) == MAX_OF_RULE
+    assert {one.key for one in after} == {one.key for one in before}
+    with_all = found(budgets=[*turned, budget(76, scope="all")], firing={one.key for one in before})
+    assert "budget:all:month" in {one.key for one in with_all}
 
 
 def test_times_are_in_the_zone_of_the_budgets():

@@ -93,6 +93,20 @@ def test_a_user_finds_others_summed(recorded):
     assert users == {"anna": 2, "other": 1}
 
 
+def test_a_user_finds_no_model_of_others():
+    """The models that others used are one to who does not hold the master key, in numbers as in times."""
+    recorded = Recorded(clock=lambda: NOW)
+    for user, model in (("anna", "mine"), ("ben", "secret-plan"), ("ben", "mine"), ("carl", "another-plan")):
+        recorded.record(record(user, model))
+    text = exposition(POOL, recorded, ANNA, STORE_STATUS)
+    assert b"plan" not in text
+    found = samples(text)
+    times = {dict(labels)["model"]: n for (name, *labels), n in found.items() if name == "claude_proxy_request_seconds_count"}
+    assert times == {"mine": 2, "other": 2}
+    assert value(found, "claude_proxy_requests_total", user="other", model="other", served="", credential="first") == 3
+    assert b"secret-plan" in exposition(POOL, recorded, ADMIN, STORE_STATUS)
+
+
 def test_names_that_clients_choose_are_escaped():
     """A name with quotes and line ends is one label's value."""
     recorded = Recorded(clock=lambda: NOW)
@@ -169,6 +183,58 @@ def test_prometheus_accepts_the_rules_and_the_metrics(recorded):
         check=False,
     )
     assert (metrics.returncode, metrics.stdout + metrics.stderr) == (0, b"")
+
+
+# Each series with its values by minute, and the alert that they cause after twenty minutes, with its summary.
+CAUSES = [
+    ("claude_proxy_pool_empty_seconds", "7200+0x30", "ClaudePoolEmptySoon", "At this pace the pool is empty in 1h 40m 0s."),
+    (
+        'claude_proxy_credential_state{credential="home",state="expired"}',
+        "1+0x30",
+        "ClaudeLoginExpired",
+        "credential home has expired.",
+    ),
+    (
+        'claude_proxy_alerts{rule="pool-empty",severity="critical"}',
+        "1+0x30",
+        "ClaudeProxyCritical",
+        "reports pool-empty as critical.",
+    ),
+]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.parametrize(("series", "values", "alert", "summary"), CAUSES)
+def test_rules_fire(series, values, alert, summary, tmp_path):
+    """Prometheus' own tool evaluates the rules: what they are about causes an alert, with a summary in words."""
+    found = fired([{"series": series, "values": values}], alert, tmp_path)
+    assert summary in found
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_rules_of_two_series(tmp_path):
+    """A budget of which 95 % are spent, and errors of a fifth of the requests."""
+    labels = '{scope="all",period="day"}'
+    of_budget = [(f"claude_proxy_budget_usd{labels}", "10+0x30"), (f"claude_proxy_budget_spent_usd{labels}", "9.6+0x30")]
+    of_errors = [("claude_proxy_requests_total", "0+10x30"), ("claude_proxy_errors_total", "0+3x30")]
+    for found, alert, summary in (
+        (of_budget, "ClaudeBudgetSpent", "96% of the day's budget of all is spent."),
+        (of_errors, "ClaudeErrors", "30% of the requests of the last ten minutes failed."),
+    ):
+        assert summary in fired([{"series": name, "values": values} for name, values in found], alert, tmp_path)
+
+
+def fired(series, alert, folder):
+    """What promtool says of an alert after twenty minutes; it expects none, so that it prints what there is."""
+    test = {
+        "interval": "1m",
+        "input_series": series,
+        "alert_rule_test": [{"eval_time": "20m", "alertname": alert, "exp_alerts": []}],
+    }
+    rules = {"rule_files": [str(DEPLOY / "prometheus-rules.yml")], "evaluation_interval": "1m", "tests": [test]}
+    (folder / "rules.yml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+    done = subprocess.run(["promtool", "test", "rules", folder / "rules.yml"], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
 
 
 def lost(written, read, path=""):

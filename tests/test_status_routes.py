@@ -1,13 +1,16 @@
 """server/status_routes.py: the routes that show quota and usage, without a proxy around them."""
 
+import asyncio
 import csv
 import io
+import itertools
 import json
 import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import httpx
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
@@ -33,7 +36,7 @@ CREDENTIAL = "sk-ant-oat01-made-up-first"
 ENVIRONMENT = {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUDE_OAUTH_TOKENS": f"first={CREDENTIAL}"}
 
 
-def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, **environ):
+def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, wait=None, **environ):
     settings = Settings.parse(ENVIRONMENT | environ)
     history = History(None, clock=lambda: NOW)
     history.record(record("static"))
@@ -42,6 +45,8 @@ def client(refreshed=None, *, groups=NO_GROUPS, terms=NO_TERMS, **environ):
     async def fresh():
         if refreshed is not None:
             refreshed.append(1)
+        if wait is not None:
+            await wait.wait()
 
     credentials = [replace(one, terms=terms) for one in settings.credentials]
     pool = Pool(credentials, affinity=settings.affinity, quarantine=1, clock=lambda: NOW)
@@ -116,6 +121,25 @@ def test_a_report_that_is_known_is_not_sent_again():
     assert (mine.status_code, [row["name"] for row in mine.json()["users"]]) == (200, ["static"])
     assert asked.get("/pool", headers={"x-litellm-api-key": MASTER}).json() == first.json()
     assert len(refreshed) == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("path", "token"), [("/metrics", TOKEN), ("/metrics", MASTER), ("/usage.csv", MASTER)])
+async def test_a_user_waits_for_their_own_sums(monkeypatch, path, token):
+    """Of one user, sums are made one after the other; beyond what may wait, one more is refused in words."""
+    monkeypatch.setattr("claude_proxy.server.status_routes.MAX_WAITING", 1)
+    go, begun = asyncio.Event(), []
+    transport = httpx.ASGITransport(client(begun, wait=go).app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as http:
+
+        async def ask():
+            return (await http.get(path, headers={"x-litellm-api-key": token})).status_code
+
+        asked = [asyncio.ensure_future(ask()) for _ in range(4)]
+        assert [await one for one in itertools.islice(asyncio.as_completed(asked), 2)] == [429, 429]
+        assert begun == [1]
+        go.set()
+        assert sorted(await asyncio.gather(*asked)) == [200, 200, 429, 429]
 
 
 # --- rows that no proxy wrote ----------------------------------------------------------------------------------------------

@@ -71,6 +71,11 @@ class FiringAlerts:
         now = self._clock()
         self._seen = {one.key: self._seen.get(one.key, now) for one in alerts}
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of the recorded alerts that fire."""
+        return frozenset(key for key, entry in self._entries.items() if entry.over is None)
+
     def since(self, key: str) -> float:
         """Return since when an alert fires; now for one that nobody has noted yet."""
         entry, seen = self._entries.get(key), self._seen.get(key, self._clock())

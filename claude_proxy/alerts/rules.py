@@ -20,6 +20,8 @@ HOUR = 3600.0
 # The maximum length of an alert's text, and the maximum number of alerts of one rule.
 MAX_TEXT = 300
 MAX_OF_RULE = 100
+# Alerts about the budgets of many users, which those of single users never displace.
+OF_ALL = ("budget:all:", "budget:group:")
 # From this share of failed requests on, in per cent, the error rate is critical.
 CRITICAL_ERRORS = 50
 # From these numbers of days before the end of a setup token on, its alert has the severity.
@@ -53,11 +55,18 @@ def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
 
 def _alerts_of_rule(rule: Rule, situation: Situation, thresholds: Thresholds) -> list[Alert]:
     try:
-        return [*rule(situation, thresholds)][:MAX_OF_RULE]
+        found = [*rule(situation, thresholds)]
+        if len(found) > MAX_OF_RULE:
+            found.sort(key=lambda one: not (_is_for_all(one) or one.key in situation.firing))
+        return found[:MAX_OF_RULE]
     except Exception as problem:  # noqa: BLE001 - the alerts of all other rules, and the page, go on
         name = rule.__name__
         text = f"The rule {name} cannot be evaluated ({type(problem).__name__})."
         return [Alert(f"rule-failed:{name}", WARNING, text, "Please report this; the rule can be switched off.")]
+
+
+def _is_for_all(alert: Alert) -> bool:
+    return alert.severity == CRITICAL or alert.key.startswith(OF_ALL)
 
 
 def by_severity(alerts: Iterable[Alert]) -> list[Alert]:
@@ -272,7 +281,7 @@ def unpriced_model(situation: Situation, thresholds: Thresholds) -> Iterator[Ale
     severity = WARNING if situation.budgets else INFO
     for model, count in sorted(situation.unpriced.items(), key=lambda item: -item[1]):
         noun = "response" if count == 1 else "responses"
-        text = f"No price is known for the model {model}: {count:.0f} {noun} of today without a known cost."
+        text = f"No price is known for the model {model}: {count:.0f} {noun} of the last seven days without a known cost."
         yield Alert(
             f"unpriced-model:{model}", severity, text, "Add its price, or 0, under `claude_proxy: prices:` in config.yaml."
         )

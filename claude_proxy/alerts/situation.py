@@ -1,6 +1,6 @@
 """What the rules look at: the state of the whole proxy at one moment. Plain values, no I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -27,7 +27,8 @@ class Situation(NamedTuple):
     """Times are Unix seconds. ``zone`` is the time zone of times in texts.
 
     ``rejected_since`` is since when an alert about a rejected credential is active, by label. ``unpriced`` has the number of
-    today's responses without a known price, by model. ``empty_at`` is when the pool is empty (``alerts/forecast.py``).
+    responses of the last seven days without a known price, by model. ``empty_at`` is when the pool is empty, by
+    ``alerts/forecast.py``.
     """
 
     now: float
@@ -48,3 +49,5 @@ class Situation(NamedTuple):
     # Whether a changed config.yaml does not apply, and whether the database of the history cannot be used.
     config_refused: bool = False
     history_away: bool = False
+    # The keys of the alerts that fire already. Where a rule has too many, these are kept, so that none ends without a reason.
+    firing: Collection[str] = frozenset()

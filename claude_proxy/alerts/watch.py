@@ -86,7 +86,7 @@ class AlertWatch:
 
     def current(self, situation: Situation) -> list[Alert]:
         """Return the alerts of a situation and of failing targets, the most severe first."""
-        found = alerts_of(situation, self._config().thresholds)
+        found = alerts_of(situation._replace(firing=self._firing.keys), self._config().thresholds)
         return by_severity([*found, *self._firing.of_prefix(DELIVERY)])
 
     def since(self, key: str) -> float:
@@ -108,7 +108,7 @@ class AlertWatch:
     def step(self) -> None:
         """Evaluate the rules once. If this process holds the lease, start to send what is due."""
         config = self._config()
-        found = alerts_of(self._situation(), config.thresholds)
+        found = alerts_of(self._situation()._replace(firing=self._firing.keys), config.thresholds)
         if not self._lease.is_held(unavailable=self._is_unavailable()):
             self._firing.observe(found)
             return

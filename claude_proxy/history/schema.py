@@ -41,8 +41,6 @@ TABLES = (
         + ", ".join(f"{name} INTEGER NOT NULL" for name in COLUMNS)
         + ", PRIMARY KEY (period, dimension, name)) WITHOUT ROWID"
     ),
-    # Counts the changes of closed pages, whose sums are kept by those who need them often.
-    "CREATE TABLE IF NOT EXISTS closings (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL)",
 )
 _ID = "(SELECT id FROM name WHERE text = ?)"
 _ADD_NAME = "INSERT OR IGNORE INTO name (text) VALUES (?)"
@@ -52,7 +50,6 @@ _ADD_ENTRY = (
 )
 _ADD_DEPARTURE = f"INSERT OR REPLACE INTO departure VALUES (?, ?, {_ID}, ?)"  # noqa: S608 - names of columns only
 _ADD_PAGE = "INSERT OR REPLACE INTO page VALUES (?, ?, ?)"
-_COUNT_CLOSING = "INSERT INTO closings VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET count = count + 1"
 _ADD_ROLLUP = (
     f"INSERT INTO rollup (period, dimension, name, {NUMBER_COLUMNS}) "  # noqa: S608 - names of columns only
     f"VALUES (?, ?, {_ID}, {', '.join('?' * len(COLUMNS))})"
@@ -95,7 +92,6 @@ def replace_page(connection: sqlite3.Connection, place: Place, page: Page) -> No
     add_entries(connection, place, page.stamp, page.entries.items(), page.left)
     if place.writer == CLOSED:
         _add_rollup(connection, place.period, page)
-        connection.execute(_COUNT_CLOSING)
 
 
 def _add_rollup(connection: sqlite3.Connection, period: str, page: Page) -> None:
@@ -142,9 +138,3 @@ def stamp_of(connection: sqlite3.Connection, place: Place) -> float | None:
 def places(connection: sqlite3.Connection) -> list[Place]:
     """Return the places of all pages, in order."""
     return [Place(*row) for row in connection.execute("SELECT period, writer FROM page ORDER BY period, writer")]
-
-
-def closings(connection: sqlite3.Connection) -> int:
-    """Return how often a closed page has changed."""
-    (count,) = connection.execute("SELECT coalesce(max(count), 0) FROM closings").fetchone()
-    return int(count)

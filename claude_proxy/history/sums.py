@@ -70,6 +70,7 @@ class _Key(NamedTuple):
     today: str
     zone: str
     pages: int
+    latest: float | None
     stamps: float
 
 
@@ -160,8 +161,13 @@ class RecentSums:
         hour = periods.hour_at(now)
         current = [(place, "") for place in places if place.period == hour]
         earlier = [(place, "") for place in places if place.period != hour]
-        (stamps,) = connection.execute("SELECT total(stamp) FROM page WHERE period != ?", (hour,)).fetchone()
-        return current, earlier, _Key(hour, periods.today_at(now, zone).isoformat(), str(zone), len(earlier), stamps)
+        # Differences to the hour, because a sum of thousands of whole stamps is not exact enough to notice a change.
+        start = periods.start_of(hour).timestamp()
+        latest, stamps = connection.execute(
+            "SELECT max(stamp), total(stamp - ?) FROM page WHERE period != ?", (start, hour)
+        ).fetchone()
+        today = periods.today_at(now, zone).isoformat()
+        return current, earlier, _Key(hour, today, str(zone), len(earlier), latest, stamps)
 
 
 def _range_sums(connection: sqlite3.Connection, pages: Sequence[tuple[Place, str]]) -> tuple[Sums, Sums]:

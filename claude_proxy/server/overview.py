@@ -178,8 +178,8 @@ class Overview:
         return [name for name, needs in found.items() if not needs]
 
     def _unpriced(self) -> Mapping[str, int]:
-        """Return the number of today's responses without a known price, by model."""
-        sums = self._used().of(Range.TODAY).by_model()
+        """Return the number of the last week's responses without a known price, by model."""
+        sums = self._used().of(Range.LAST_WEEK).by_model()
         return {model: totals.unpriced for model, counts in sums.items() if (totals := Totals(*counts)).unpriced}
 
     def _money(self, viewer: Viewer) -> Mapping[str, float]:

@@ -25,9 +25,14 @@ from claude_proxy.history.periods import is_day
 from claude_proxy.history.service import History
 from claude_proxy.server.pages import DATA_HEADERS, page
 from claude_proxy.server.report_cache import ReportCache
+from claude_proxy.server.turns import TooMany, Turns
 from claude_proxy.server.viewers import Viewers
 from claude_proxy.usage import prometheus, report
 from claude_proxy.usage.report import StoreStatus, Viewer
+
+# How many requests of one user for metrics or a table may wait for another one of theirs, and what the others are told.
+MAX_WAITING = 20
+TOO_MANY = "Too many requests of this user are in progress; try again in a moment."
 
 
 class StatusRoutes:
@@ -59,6 +64,7 @@ class StatusRoutes:
         self._viewers = Viewers(settings, pool, groups)
         self._budgets = budgets
         self._reports = ReportCache(clock)
+        self._turns = Turns(MAX_WAITING)
         self._overview = overview
         self._running = running
         self._metrics = metrics
@@ -137,5 +143,10 @@ class StatusRoutes:
             viewer, caller = self._viewers.identify(request, route)
         except Refused as refused:
             return JSONResponse({"error": {"message": str(refused)}}, refused.status)
-        await self._fresh()
-        return await data(viewer, caller)
+        try:
+            # Sums over a year take a while, and several at a time would take the time of all others.
+            async with self._turns.of(viewer.name):
+                await self._fresh()
+                return await data(viewer, caller)
+        except TooMany:
+            return JSONResponse({"error": {"message": TOO_MANY}}, 429, headers=DATA_HEADERS)

@@ -4,7 +4,7 @@ All values come from shared state, so every worker can respond to a scrape, and 
 series is bounded, because the sums of the history and the configuration are.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isinf
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,7 +15,7 @@ from claude_proxy.config.money import MICRO_USD
 from claude_proxy.credentials.expiry import login_of, token_expiry_of
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.credentials.scope import Scope
-from claude_proxy.usage.numbers import BUCKETS, FIRST_BYTE, FIRST_BYTE_MS, OTHER, TOTAL, TOTAL_MS, Totals
+from claude_proxy.usage.numbers import BUCKETS, FIRST_BYTE, FIRST_BYTE_MS, OTHER, TOTAL, TOTAL_MS, WIDTH, Totals, add
 from claude_proxy.usage.report import STATES, StoreStatus, Viewer, headroom_of_pool, is_cooling_down, state_name, windows
 from claude_proxy.usage.used import Counted
 
@@ -50,8 +50,9 @@ class _Collector(Collector):
         failovers = CounterMetricFamily("claude_proxy_failovers", "Failovers from a credential or a model.", labels=("left",))
         sums: dict[tuple[str, str, str, str], Totals] = {}
         for (user, model, served, credential), counts in self._counted.totals.items():
-            is_hidden = not self._viewer.sees_all_users and user != self._viewer.name
-            names = OTHER if is_hidden else user, model, served, OTHER if credential in self._viewer.hidden else credential
+            shown = OTHER if credential in self._viewer.hidden else credential
+            is_own = self._viewer.sees_all_users or user == self._viewer.name
+            names = (user, model, served, shown) if is_own else (OTHER, OTHER, "", shown)
             sums[names] = sums.get(names, Totals()) + Totals(*counts)
         for names, totals in sums.items():
             requests.add_metric(names, totals.requests)
@@ -72,6 +73,7 @@ class _Collector(Collector):
         return found
 
     def _times(self) -> Iterator[Metric]:
+        times = self._seen_times()
         for buckets, sum_place, name, text in (
             (
                 FIRST_BYTE,
@@ -82,13 +84,23 @@ class _Collector(Collector):
             (TOTAL, TOTAL_MS, "claude_proxy_request_seconds", "From a request's arrival to the end of its response."),
         ):
             family = HistogramMetricFamily(name, text, labels=("model",))
-            for model, numbers in self._counted.times.items():
+            for model, numbers in times.items():
                 below, found = 0, []
                 for bound, count in zip(BUCKETS, numbers[buckets], strict=True):
                     below += count
                     found.append(("+Inf" if isinf(bound) else str(bound), below))
                 family.add_metric((model,), found, numbers[sum_place] / 1000)
             yield family
+
+    def _seen_times(self) -> Mapping[str, Sequence[int]]:
+        """Return the times by model; those of models that the viewer did not use as one."""
+        if self._viewer.sees_all_users:
+            return self._counted.times
+        own = {model for user, model, *_ in self._counted.totals if user == self._viewer.name}
+        found: dict[str, list[int]] = {}
+        for model, numbers in self._counted.times.items():
+            add(found.setdefault(model if model in own else OTHER, [0] * WIDTH), numbers)
+        return found
 
     def _credentials(self) -> Iterator[Metric]:
         one, two = ("credential",), ("credential", "window")
@@ -138,7 +150,8 @@ def exposition(
 ) -> bytes:
     """Return the metrics in Prometheus' text format; ``more`` are those of other parts.
 
-    A viewer who may not see every user gets other users, and credentials reserved for others, summed as ``other``.
+    A viewer who may not see every user gets other users with their models, and credentials reserved for others, summed as
+    ``other``.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(snapshots, counted, viewer, store, more=more))

@@ -93,7 +93,7 @@ SCENES = (
 
 def main() -> None:
     wanted = set(sys.argv[1:])
-    if wanted != {"page"}:
+    if not wanted or wanted - {"page", *page_pictures.SHOTS}:
         install()
     PICTURES.mkdir(exist_ok=True)
     upstream = up.Upstream(lambda seen: up.anthropic_reply(seen, up.text("hello")))
@@ -114,9 +114,10 @@ def main() -> None:
                 model_picker(browser, upstream, Path(folder))
             if not wanted or "sign-in" in wanted:
                 sign_in(browser, upstream, Path(folder))
-            if not wanted or "page" in wanted:
+            views = [name for name in page_pictures.SHOTS if not wanted or {"page", name} & wanted]
+            if views:
                 upstream.answer = answering(lambda seen: with_usage(seen, {}))
-                page_pictures.draw(browser, upstream, Path(folder))
+                page_pictures.draw(browser, upstream, Path(folder), views)
             browser.close()
     finally:
         upstream.close()

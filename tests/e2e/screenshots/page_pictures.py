@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,8 +54,8 @@ SHOTS: dict[str, tuple[str, tuple[int, int], str, Callable[[Page], None]]] = {
 }
 
 
-def draw(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
-    """Keep a picture of each view, and the words in it."""
+def draw(browser: Browser, upstream: up.Upstream, folder: Path, names: Collection[str]) -> None:
+    """Keep the pictures of these names, and the words in them."""
     home = folder / "page"
     options = ["--upstream", upstream.other_url]
     subprocess.run([sys.executable, "-m", "benchmarks.made_up_home", str(home), *options], cwd=ROOT, check=True)
@@ -63,9 +63,9 @@ def draw(browser: Browser, upstream: up.Upstream, folder: Path) -> None:
     try:
         running.wait_ready()
         with under_way(upstream, running):
-            for name, shot in SHOTS.items():
-                keep(browser, running, name, *shot)
-        for name in SHOTS:
+            for name in names:
+                keep(browser, running, name, *SHOTS[name])
+        for name in names:
             reduce_colours(PICTURES / f"{name}.png")
     finally:
         running.stop()

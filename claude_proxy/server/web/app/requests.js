@@ -165,8 +165,8 @@ export function mount(root, app) {
     status.classList.toggle("bad", Boolean(failure));
     const head = (text, wide) => el("th", { scope: "col", class: wide && "wide", text });
     fill(list, [el("table", { class: "requests" },
-      el("caption", { text: "The last requests, the newest first" }),
-      el("thead", {}, el("tr", {}, head("time"), head("user"), head("model"), head("credential", true), head("status"),
+      el("caption", { text: "The last requests, the last ended first" }),
+      el("thead", {}, el("tr", {}, head("ended"), head("user"), head("model"), head("credential", true), head("status"),
         head("first byte", true), head("total", true), head("tokens", true), head("cost"))),
       el("tbody", {}, ...shown.flatMap((one) => [row(one, open === one.id), open === one.id && el("tr", { key: `${one.id}/more`, id: "open-request", class: "more" },
         el("td", { colspan: COLUMNS }, ...details(one)))].filter(Boolean))))]);
@@ -177,6 +177,7 @@ export function mount(root, app) {
   const failed = (one) => Boolean(one.error) || (one.status >= 400 && one.status !== LEFT);
   const dollars = (amount) => (amount > 0 && amount < 1 ? small : large).format(amount);
   const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars(one.usd));
+  const endOf = (one) => one.at + one.seconds; // the order of the list
   const newer = (at) => (Date.now() / 1000 - at < 43200 ? moment : dated).format(new Date(at * 1000));
 
   function row(one, isOpen) {
@@ -185,7 +186,7 @@ export function mount(root, app) {
       el("th", { scope: "row" }, el("button", {
         type: "button", class: "link", "aria-expanded": String(isOpen), "aria-controls": isOpen && "open-request",
         onclick: () => app.go({ open: isOpen ? null : one.id }, "requests", { replace: true }),
-      }, el("time", { datetime: new Date(one.at * 1000).toISOString(), text: newer(one.at) }))),
+      }, el("time", { datetime: new Date(endOf(one) * 1000).toISOString(), text: newer(endOf(one)) }))),
       el("td", { class: "text", text: one.user }),
       el("td", { class: "text" }, el("span", { text: one.requested }), one.model && one.model !== one.requested && el("span", { class: "soft", text: ` → ${one.model}` })),
       el("td", { class: "text wide", text: one.credential || "–" }),
