@@ -104,10 +104,10 @@ def test_who_sees_which_requests(start_proxy, upstream):
         token = ANNA if number % 3 == 0 else STATIC_TOKEN
         assert proxy.ask(question("claude-sonnet-5", PROMPT), token=token).status_code == 200
     assert proxy.ask(question("unheard-of", PROMPT), token=ANNA).status_code == 404
-    until(lambda: len(listed(proxy)["requests"]) == 13)
-    until(lambda: all(len(listed(proxy, ANNA)["requests"]) == 5 for _ in range(4)))
+    # Each worker learns of the other's requests within about a second.
+    until(lambda: all(len(listed(proxy)["requests"]) == 13 for _ in range(20)))
     assert listed(proxy, ANNA, user="static")["requests"] == []
-    assert {one["user"] for one in listed(proxy, ANNA)["requests"]} == {"anna"}
+    assert [one["user"] for one in listed(proxy, ANNA)["requests"]] == ["anna"] * 5
     (failed,) = listed(proxy, ANNA, status="error")["requests"]
     assert (failed["status"], failed["error"], failed["attempts"]) == (404, "unknown_model", [])
     whole = listed(proxy)
