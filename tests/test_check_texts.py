@@ -13,7 +13,8 @@ from claude_proxy.check import dotenv_text, variables, yaml_text
 from claude_proxy.check.client_file import read_client_file
 from claude_proxy.check.facts import read_dotenv
 
-CANARY = "Canary0Canary1Canary2"
+# Cannot be a variable's name, which may be shown.
+CANARY = "Canary0/Canary1/Canary2"
 PIECES = st.sampled_from(
     ["A_KEY", "PORT", "=", ": ", " ", "\n", "\t", "  ", "- ", '"', "'", "{", "}", "[", "]", ",", ";", "#", "$", "${", "\\",
      "//", "\u00a0", "\u201c", "*", "&", "|", "export ", "set ", "env", "model_list", "\r\n", "\ufeff", CANARY,
