@@ -55,12 +55,14 @@ class Plan(NamedTuple):
     fallbacks: Fallbacks
 
     def without(self, is_left_out: Callable[[str], bool]) -> "Plan":
-        """Return the plan without these fallbacks."""
+        """Return the plan without these fallbacks; this one if it has none of them."""
+        found = self.fallbacks
+        if not any(map(is_left_out, (*found.general, *(found.context_window or ()), *(found.content_policy or ())))):
+            return self
 
         def left(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
             return names and tuple(name for name in names if not is_left_out(name))
 
-        found = self.fallbacks
         return self._replace(
             fallbacks=Fallbacks(left(found.general) or (), left(found.context_window), left(found.content_policy))
         )

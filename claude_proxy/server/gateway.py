@@ -192,7 +192,9 @@ class Gateway:
             await response(scope, receive, send)
         elif self._sign_in is not None and self._sign_in.serves(route):
             await self._public(scope, receive, send, self._sign_in, MAX_FORM_BYTES)
-        elif is_public(method, route, self._settings) or wants_page(method, route, header_policy.accepted(sent)):
+        elif is_public(method, route, self._settings) or (
+            method == "GET" and wants_page(method, route, header_policy.accepted(sent))
+        ):
             scope["headers"] = encoded(header_policy.for_litellm(sent, None))
             if is_page(route):
                 scope["path"] = path  # the path of a page's folder ends with a slash
