@@ -19,6 +19,7 @@ import upstream as up
 from claude_code import ClaudeCode
 from conftest import module_proxy
 from processes import MASTER_KEY, Proxy, answer_text, question
+from test_status_through_the_proxy import until
 
 NAMES = ("anna", "ben", "carl", "dora", "emma", "finn", "gina", "hugo")
 USERS = {name: f"sk-made-up-token-of-{name}-0123456789" for name in NAMES}
@@ -219,7 +220,7 @@ def test_streams_at_the_same_time(proxy: Proxy, upstream: up.Upstream) -> None:
     assert (refused.json()["error"]["type"], refused.headers["x-should-retry"]) == ("rate_limit_error", "true")
     assert int(refused.headers["retry-after"]) == 1
     assert "ben may have 1 request in progress at the same time on this proxy." in refused.text
-    assert any(ask(proxy, "ben").status_code == 200 for _ in range(60))
+    until(lambda: ask(proxy, "ben").status_code == 200)
 
 
 def test_claude_code_waits_by_itself(proxy: Proxy, upstream: up.Upstream, tmp_path: Path) -> None:

@@ -181,7 +181,9 @@ class Attack:
         self.grown = self.others = 0
         thread = threading.Thread(target=self._ask, args=(proxy, body, enough), daemon=True)
         thread.start()
-        while thread.is_alive() and self.grown < 2 * GROWTH_MB:
+        under_way = True
+        while under_way and self.grown < 2 * GROWTH_MB:
+            under_way = thread.is_alive()  # one that is over at once has not kept the first question from its answer
             answer = httpx.get(f"{proxy.url}/health/liveliness", trust_env=False, timeout=60)
             self.others += answer.status_code == 200
             self.grown = max(self.grown, memory_mb(proxy) - before)
