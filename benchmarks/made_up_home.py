@@ -1,7 +1,7 @@
 """The home of a proxy with ninety days of made-up history: its files, and what its processes would have left in them.
 
 Everything is written by the parts of the proxy that write it while it runs, with a made-up clock. A program:
-``python -m benchmarks.made_up_home FOLDER`` fills a folder for ``claude-proxy --project FOLDER serve``.
+``python -m benchmarks.made_up_home FOLDER`` fills a folder for ``claude-proxy --project FOLDER serve``, and prints its keys.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,9 @@ from claude_proxy.usage.record import Record
 from claude_proxy.usage.spend import SpendBook, scopes_of
 
 MADE_UP_SALT = "made-up-salt"
+MASTER_KEY = "sk-made-up-master-key-of-a-home-0123456789"
+# An address where nothing responds: no made-up credential leaves the machine.
+NOWHERE = "http://127.0.0.1:9"
 # Names of files as the proxy has them in a home.
 STATE, HISTORY = ".state/pool.sqlite3", ".state/history.sqlite"
 # How often the history is written; a running proxy writes it every second.
@@ -107,7 +111,7 @@ def config(team: Team, upstream: str, limits: dict[str, dict[str, int]]) -> dict
     }
 
 
-async def write(home: Path, now: float, team: Team = Team(), upstream: str = "http://127.0.0.1:9") -> list[Record]:  # noqa: B008
+async def write(home: Path, now: float, team: Team = Team(), upstream: str = NOWHERE) -> list[Record]:  # noqa: B008
     """Write the files of a home; return its latest requests."""
     (home / ".state").mkdir(mode=0o700, parents=True, exist_ok=True)
     (home / "credentials.yaml").write_text(json.dumps({"credentials": made_up_pool.entries(now)}), encoding="utf-8")
@@ -167,18 +171,25 @@ def _silence() -> Iterator[None]:
 
 
 def main() -> None:
-    """Fill a folder."""
+    """Fill a folder, and print its keys, which are made up, and how to start the proxy of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--requests", type=float, default=Team().requests, help="of an average user on an ordinary day")
     parser.add_argument("--days", type=int, default=Team().days)
-    parser.add_argument("--upstream", default="http://127.0.0.1:9", help="the address of all models but Claude")
+    parser.add_argument("--upstream", default=NOWHERE, help="the address of all models but Claude")
     arguments = parser.parse_args()
     team = Team(days=arguments.days, requests=arguments.requests)
     os.umask(0o077)
     asyncio.run(write(arguments.folder, time.time(), team, arguments.upstream))
-    (arguments.folder / ".env").write_text(
-        "".join(f"{name}={value}\n" for name, value in variables(team).items()), encoding="utf-8"
+    environment = variables(team) | {"LITELLM_MASTER_KEY": MASTER_KEY}
+    lines = "".join(f"{name}={value}\n" for name, value in environment.items())
+    (arguments.folder / ".env").write_text(lines, encoding="utf-8")
+    user = members_of(team)[0].name
+    sys.stdout.write(
+        f"start:       ANTHROPIC_API_BASE={NOWHERE} {sys.executable} -m claude_proxy --project {arguments.folder} serve\n"
+        "open:        http://127.0.0.1:4000/pool\n"
+        f"master key:  {MASTER_KEY}\n"
+        f"token:       {token_of(user)} (of {user})\n"
     )
 
 

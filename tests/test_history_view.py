@@ -28,6 +28,9 @@ NEW_YORK, KOLKATA = ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")
         ({"from": "2026-11-18"}, "hour", 15, "2026-11-18T00", "2026-11-18T14"),
         ({"to": "2026-11-17"}, "hour", 24, "2026-11-17T00", "2026-11-17T23"),
         ({"from": "2026-01-01", "to": "2026-01-31"}, "day", 31, "2026-01-01", "2026-01-31"),
+        # Hours are kept for eight days.
+        ({"from": "2026-11-10", "to": "2026-11-10"}, "hour", 24, "2026-11-10T00", "2026-11-10T23"),
+        ({"from": "2026-11-09", "to": "2026-11-09"}, "day", 1, "2026-11-09", "2026-11-09"),
     ],
 )  # fmt: skip
 def test_ranges(parameters, step, count, first, last):

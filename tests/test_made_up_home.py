@@ -3,6 +3,9 @@
 import asyncio
 import json
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +72,15 @@ def test_the_budgets_are_spent_as_planned(home):
     assert block["budget"]["month"] >= 10
     assert block["default_budget"] == made_up_home.DAILY
     assert stat.S_IMODE((home / ".state").stat().st_mode) == 0o700
+
+
+def test_the_program_says_how_to_start(tmp_path):
+    """The program prints the master key and a token that are in the home's ``.env``, and a command that starts its proxy."""
+    command = [sys.executable, "-m", "benchmarks.made_up_home", str(tmp_path), "--days", "2", "--requests", "1"]
+    root = Path(made_up_home.__file__).resolve().parents[1]
+    said = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    lines = dict(line.split(":", 1) for line in said.splitlines())
+    environment = (tmp_path / ".env").read_text(encoding="utf-8")
+    assert f"LITELLM_MASTER_KEY={lines['master key'].strip()}\n" in environment
+    assert lines["token"].split()[0] in environment
+    assert f"--project {tmp_path} serve" in lines["start"]

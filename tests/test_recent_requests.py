@@ -181,6 +181,7 @@ def test_what_is_new_since():
         ({"status": ["error"]}, ["carl"]),
         ({"status": ["ok"]}, ["ben", "anna"]),
         ({"status": ["ok", "429"]}, ["carl", "ben", "anna"]),
+        ({"status": ["failover"]}, ["carl", "ben", "anna"]),
         ({"text": "limit reached"}, ["carl", "ben", "anna"]),
         ({"text": "five weeks"}, []),
         ({"user": ["anna"], "status": ["error"]}, []),

@@ -170,3 +170,10 @@ def test_a_row_of_another_writer(value, place, other):
 def test_a_later_version_may_add_values():
     """Further values of a row are left out."""
     assert read_entry([*json.loads(json.dumps(made())), {"more": 1}]) == made()
+
+
+def test_what_a_filter_of_the_status_may_name():
+    """A request is found by its status, by whether it succeeded, and by whether it had more than one attempt."""
+    assert made().statuses == {"200", "ok", "failover"}
+    assert made(attempts=RECORD.attempts[:1]).statuses == {"200", "ok"}
+    assert made(attempts=(), status=529, error="overloaded_error").statuses == {"529", "error"}

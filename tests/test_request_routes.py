@@ -93,6 +93,7 @@ def test_a_query_narrows_and_pages():
     assert [len(first["requests"]), len(second["requests"]), second["next"]] == [1, 1, None]
     assert first["requests"][0]["id"] > second["requests"][0]["id"]
     assert len(served.get("?q=LIMIT reached&status=ok&status=429&user=").json()["requests"]) == 3
+    assert len(served.get("?status=failover").json()["requests"]) == 3
     assert len(served.get(f"?since={first['requests'][0]['id']}").json()["requests"]) == 3  # they overlap
 
 

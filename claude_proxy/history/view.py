@@ -89,7 +89,10 @@ def _periods(found: Mapping[str, list[str]], step: str, now: float, zone: tzinfo
         first = _date("from", found["from"][0]) if "from" in found else last
         if not first <= last or (today - first).days > periods.MAX_AGE_DAYS or last - today > periods.MAX_AHEAD:
             raise InvalidView("from, to: are days of the last ten years, from before to")
-        return _of_days(step or _usual((last - first).days + 1), first, last, now, zone)
+        usual = _usual((last - first).days + 1)
+        if usual == HOUR and (today - first).days > periods.HOUR_DAYS:
+            usual = DAY
+        return _of_days(step or usual, first, last, now, zone)
     text = found.get("range", [DEFAULT_RANGE])[0]
     match = _RANGE.fullmatch(text)
     if not match:

@@ -27,6 +27,8 @@ LIMIT = 100
 # The filters that a query may repeat, and all its parameters.
 NAMES = ("user", "model", "credential", "rule", "lane", "status")
 PARAMETERS = (*NAMES, "q", "before", "since", "limit")
+# What ``status`` may be besides a code.
+STATUSES = ("ok", "error", "failover")
 # The maximum number of parameters, and the maximum length of each.
 MAX_PARAMETERS = 100
 MAX_VALUE = 500
@@ -107,8 +109,8 @@ def read_query(pairs: Collection[tuple[str, str]]) -> tuple[Filters, int]:
     if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(MOST)) and 1 <= int(limit) <= MOST):
         raise Refused(400, f"limit should be a number from 1 to {MOST}.")
     for status in values.get("status", ()):
-        if status not in ("ok", "error") and not (status.isascii() and status.isdigit() and len(status) == len("200")):
-            raise Refused(400, "status should be ok, error or a code such as 429.")
+        if status not in STATUSES and not (status.isascii() and status.isdigit() and len(status) == len("200")):
+            raise Refused(400, "status should be ok, error, failover or a code such as 429.")
     named = {name: frozenset(values.get(name, ())) for name in NAMES}
     text = last.get("q", "").casefold()
     return Filters(**named, text=text, before=last.get("before", ""), since=last.get("since", "")), int(limit)

@@ -60,7 +60,7 @@ class _Page:
 
 
 class Filters(NamedTuple):
-    """Which requests are read; an empty collection or text allows all. ``status``: "ok", "error" or a code."""
+    """Which requests are read; an empty collection or text allows all. ``status``: "ok", "error", "failover" or a code."""
 
     user: Collection[str] = ()
     model: Collection[str] = ()
@@ -81,7 +81,7 @@ class Filters(NamedTuple):
             and (not self.credential or entry.credential in self.credential)
             and (not self.rule or entry.rule in self.rule)
             and (not self.lane or entry.lane in self.lane)
-            and (not self.status or bool({str(entry.status), "error" if entry.failed else "ok"} & {*self.status}))
+            and (not self.status or not entry.statuses.isdisjoint(self.status))
             and (not self.text or entry.contains(self.text))
         )
 

@@ -61,6 +61,12 @@ class RequestEntry(NamedTuple):
         return bool(self.error or self.status >= 400) and self.status != LEFT
 
     @property
+    def statuses(self) -> frozenset[str]:
+        """What a filter may name: the status, "ok" or "error", and "failover" if there was more than one attempt."""
+        moved = ("failover",) if len(self.attempts) > 1 else ()
+        return frozenset((str(self.status), "error" if self.failed else "ok", *moved))
+
+    @property
     def ended(self) -> float:
         """The time of the end, in Unix seconds."""
         return ended_of(self.id)

@@ -233,6 +233,7 @@ def test_a_click_narrows(browser, proxy):
     expect(tile(page, "requests")).to_have_text(f"{sums['requests']:,}")
     page.get_by_label("Only project").select_option(index=1)
     expect(page.locator(".chip")).to_have_count(2)
+    expect(page.get_by_label("Only project")).not_to_have_value("")
     page.locator(".chip", has_text="project").click()
     expect(page.locator(".chip")).to_have_count(1)
     page.get_by_role("button", name=f"user: {name}, remove").click()
@@ -328,6 +329,10 @@ def test_the_last_requests(browser, proxy):
     expect(page).to_have_url(re.compile("status=error"))
     failed = get(proxy, "/pool/requests?limit=100&status=error").json()["requests"]
     expect(rows).to_have_count(len(failed))
+    page.get_by_label("Status").select_option("failover")
+    moved = get(proxy, "/pool/requests?limit=100&status=failover").json()["requests"]
+    expect(rows).to_have_count(len(moved))
+    assert 0 < len(moved) < 1000
     page.get_by_label("Status").select_option("")
     found = get(proxy, "/pool/requests?limit=1000").json()["requests"]
     assert len(found) == 1000

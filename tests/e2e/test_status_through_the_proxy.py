@@ -300,7 +300,7 @@ def opened(
     page.goto(f"{proxy.url}/pool#/{view}")
     expect(page.locator("section")).to_have_count(0)
     page.get_by_label("The proxy's token").fill(MASTER_KEY)
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Sign in").click()
     expect(page.locator("main section").first).to_be_visible()
     return page
 
@@ -470,7 +470,7 @@ def test_the_page_keeps_its_token_to_itself(browser, proxy):
     expect(page.get_by_label("The proxy's token")).to_be_visible()
     assert said == []
     page.get_by_label("The proxy's token").fill("sk-wrong")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_have_text("That is not a token of this proxy.")
     expect(page.locator("main section")).to_have_count(0)
     page.context.close()

@@ -57,8 +57,8 @@ export class Chart {
     this.resized.observe(this.figure);
   }
 
-  // Shows a description: {title, kind: "stack" or "lines", periods (described), series: [{name, values, total, colour, narrow}],
-  // format, axis (a shorter format), sum (the text beside the title), top (the largest value, if it is given)}.
+  // Shows a description: {title, kind: "stack" or "lines", periods (described), series: [{name, values, total, colour, narrow,
+  // words (returns the number at a place, or with null their sum, in words; without it they have the format)}], format, axis (a shorter format), sum (the text beside the title), top (the largest value, if it is given)}.
   update(description) {
     this.description = description;
     if (this.at >= description.periods.length) this.at = null;
@@ -117,7 +117,7 @@ export class Chart {
     this.at = place ?? null;
     const { title, periods, series, format, sum } = this.description;
     const where = this.at === null ? sum : periods[this.at].name;
-    const numbers = series.map((one) => ({ ...one, text: format(this.at === null ? one.total : one.values[this.at]) }));
+    const numbers = series.map((one) => ({ ...one, text: one.words?.(this.at) ?? format(this.at === null ? one.total : one.values[this.at]) }));
     fill(this.caption, [el("span", { class: "chart-title", text: title }), el("span", { class: "soft", text: where })]);
     fill(this.legend, numbers.map((one) => el("li", {},
       el("span", { class: "swatch", style: { "background-color": `var(${one.colour})` } }),

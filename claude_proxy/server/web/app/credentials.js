@@ -106,26 +106,27 @@ function credential(one, now, app) {
       ...reasons(one, now).map((line) => el("p", { class: `state ${line.kind}` }, el("strong", { text: line.what }), line.words)),
       one.last_error && el("p", { class: "small soft", text: `last limit or error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
       one.login && one.state.name !== "expired" && el("p", { class: "small soft", text: one.login.words }),
-      one.setup_token && setupToken(one.setup_token),
+      one.setup_token && (one.state.name !== "rejected" || one.setup_token.expires <= now) && setupToken(one.setup_token),
       one.terms && termsOf(one.terms),
       linksOf(one, app)),
     el("div", { class: "windows" },
-      ...one.windows.map((window) => windowOf(window, now)),
+      ...one.windows.map((window) => windowOf(one, window, now)),
       one.windows.length === 0 && el("p", { class: "soft", text: used ? "no window reported yet" : NOT_USED })),
     el("div", { class: "usage" }, usageOf(one), "editable" in one && actionsOf(one)));
 }
 
-function windowOf(window, now) {
+function windowOf(one, window, now) {
   const used = window.utilization;
   const kind = grade(used);
   const even = evenShare(window);
-  const words = `${forecast(window, now)}; ${resets(window, now)}`;
+  const course = forecast(one, window, now);
+  const words = [course, resets(window, now)].filter(Boolean).join("; ");
   const marks = even === null ? [] : [el("div", { class: "even-mark", style: { left: `${100 * even}%` } })];
   return el("div", { class: "window" },
     el("p", { class: "head" }, el("span", { text: window.title }), el("strong", { class: kind, text: percent(used) })),
     bar(window.title, used, `${percent(used)}, ${words}`, ...marks),
     sparkline(window, now, kind),
-    el("p", { class: "soft" }, el("span", { class: window.full_at !== null ? "bad" : "", text: forecast(window, now) }), pace(window) && `; ${pace(window)}`),
+    course && el("p", { class: "soft" }, el("span", { class: window.full_at !== null ? "bad" : "", text: course }), pace(window) && `; ${pace(window)}`),
     el("p", { class: "soft", text: resets(window, now) }));
 }
 

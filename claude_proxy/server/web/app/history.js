@@ -6,13 +6,15 @@ import { el, fill, say } from "./dom.js";
 import { seconds, short, tokens, usd, whole } from "./format.js";
 import { chartsOf } from "./history_charts.js";
 import { OTHER, periodTable, rate, splitTable } from "./history_tables.js";
-import { daysAgo, daysOf, describe } from "./periods.js";
+import { dayBefore, daysAgo, daysOf, describe, hasHours, today } from "./periods.js";
 
 const REFRESH_MS = 60_000;
 const DEFAULT_RANGE = "7d";
 const RANGES = { "24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days", "365d": "a year" };
 const NAMES = ["user", "group", "model", "credential", "project"];
 const PARAMETERS = ["range", "from", "to", "step", "by", ...NAMES];
+// What the menu of a filter has as "all" beside several chosen names; no name has a line feed.
+const ALL = "\n";
 // The steps of each range; the history has hours for a week.
 const STEPS = { "24h": ["hour"], "7d": ["hour", "day"], "30d": ["day"], "90d": ["day", "month"], "365d": ["day", "month"] };
 
@@ -72,13 +74,17 @@ export function mount(root, app) {
     const names = shown?.names ?? {};
     const range = chosen.get("from") ? "" : chosen.get("range");
     const by = chosen.get("by") || "none";
-    const steps = Object.hasOwn(STEPS, range) ? STEPS[range] : ["day", "month"];
+    const now = shown && today(shown.zone);
+    const single = { today: now, yesterday: now && dayBefore(now) };
     const filters = NAMES.flatMap((name) => chosen.getAll(name).map((value) => [name, value]));
     const from = chosen.get("from") ?? (shown ? daysOf(shown.periods[0], shown.zone)[0] : daysAgo(6));
     const to = chosen.get("to") ?? (shown ? daysOf(shown.periods.at(-1), shown.zone)[1] : daysAgo(0));
+    const step = chosen.get("step") ?? shown?.step;
+    const usual = Object.hasOwn(STEPS, range) ? STEPS[range] : hasHours(from, to, now ?? to) ? ["hour", "day"] : ["day", "month"];
+    const steps = step && !usual.includes(step) ? [step, ...usual] : usual;
     const dates = () => {
       const [first, last] = [...controls.querySelectorAll("input[type=date]")].map((input) => input.value);
-      if (first && last && first <= last) app.go({ range: null, from: first, to: last });
+      if (first && last && first <= last) app.go({ range: null, step: null, from: first, to: last });
     };
     const date = (label, value) => el("label", {}, label, el("input", { type: "date", value, max: daysAgo(-1), onchange: dates }));
     fill(head, [
@@ -92,13 +98,15 @@ export function mount(root, app) {
           type: "button", "aria-pressed": String(key === range), text,
           onclick: () => app.go({ range: key, from: null, to: null, step: null }),
         }))),
+        el("div", { class: "choice", role: "group", "aria-label": "A day" }, ...Object.entries(single).map(([text, value]) => el("button", {
+          type: "button", disabled: !value, "aria-pressed": String(Boolean(value) && chosen.get("from") === value && chosen.get("to") === value), text,
+          onclick: () => app.go({ range: null, step: null, from: value, to: value }),
+        }))),
         date("from", from), date("to", to)),
       el("div", { class: "line" },
         picker("Split by", by, ["none", ...NAMES].map((name) => [name, name === "none" ? "nothing" : name]), (value) => app.go({ by: value === "none" ? null : value, sort: null })),
-        steps.length > 1 && picker("Step", chosen.get("step") ?? shown?.step ?? steps[0], steps.map((step) => [step, `by ${step}`]), (value) => app.go({ step: value })),
-        ...NAMES.filter((name) => names[name]?.length > 0 && (name !== "user" || app.admin)).map((name) => picker(`Only ${name}`, "",
-          [["", "all"], ...names[name].filter((value) => !chosen.getAll(name).includes(value)).map((value) => [value, value])],
-          (value) => value && app.go({ [name]: [...chosen.getAll(name), value] })))),
+        steps.length > 1 && picker("Step", step ?? steps[0], steps.map((step) => [step, `by ${step}`]), (value) => app.go({ step: value })),
+        ...NAMES.filter((name) => names[name]?.length > 0 && (name !== "user" || app.admin)).map((name) => filter(name, chosen.getAll(name), names[name]))),
       filters.length > 0 && el("div", { class: "line chips", role: "group", "aria-label": "Narrowed to" },
         ...filters.map(([name, value]) => el("button", {
           type: "button", key: `${name}:${value}`, class: "chip", "aria-label": `${name}: ${value}, remove`,
@@ -106,6 +114,16 @@ export function mount(root, app) {
         }, el("span", { class: "soft", text: `${name}: ` }), el("span", { text: value }), el("span", { "aria-hidden": "true", text: " ✕" }))),
         filters.length > 1 && el("button", { type: "button", key: "all", class: "link", text: "Remove all", onclick: () => app.go(Object.fromEntries(NAMES.map((name) => [name, null]))) })),
     ].filter(Boolean));
+  }
+
+  // The menu of a filter: the chosen name, or how many there are; another name is added, and "all" removes them.
+  function filter(name, chosen, names) {
+    const [one = ""] = chosen;
+    const several = chosen.length > 1;
+    const others = names.filter((value) => !chosen.includes(value)).map((value) => [value, value]);
+    const first = several ? [["", `${chosen.length} names`], [ALL, "all"]] : [["", "all"], ...(one ? [[one, one]] : [])];
+    return picker(`Only ${name}`, several ? "" : one, [...first, ...others],
+      (value) => (value || !several) && app.go({ [name]: value && value !== ALL ? [...chosen, value] : null }));
   }
 
   function picker(label, value, options, chosen) {
@@ -155,6 +173,7 @@ export function mount(root, app) {
     const summary = el("summary", { text: `Numbers by ${shown.step}` });
     fill(numbers, [
       shown.by !== "none" && el("div", { class: "card scroll", key: "split" }, splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true }))),
+      shown.by === "group" && el("p", { class: "hint", key: "groups", text: "A user with several groups counts in each of them, so the rows can add up to more than the total." }),
       el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && el("div", { class: "card scroll" }, periodTable(shown, periods))),
       shown.since && el("p", { class: "hint", key: "since", text: `The history begins on ${shown.since}.` }),
     ].filter(Boolean));

@@ -2,7 +2,7 @@
 
 import { COLOURS } from "./charts.js";
 import { seconds, short, tokens, usd, whole } from "./format.js";
-import { hitRate, OTHER, rate } from "./history_tables.js";
+import { hitRate, money, OTHER, rate } from "./history_tables.js";
 
 // The last colour of a split is for the rest.
 const CHARTED = COLOURS - 1;
@@ -21,11 +21,17 @@ export function chartsOf(data) {
   const charts = [];
   const add = (title, kind, format, series, more = {}) => charts.push({ title, kind, format, series, sum, ...more });
   const number = (value) => whole.format(value ?? 0);
+  const cost = (value) => usd.format(value ?? 0);
   const dollars = { axis: (value) => `$${short.format(value)}` };
+  // The cost of a row in words, as the table has it; `at` is the place of a period, or null for the sum.
+  const costOf = (row) => (at) => {
+    if (at === null) return money(row);
+    return row.unpriced && !row.usd && row.series.requests[at] ? "not known" : cost(row.series.usd[at]);
+  };
   if (by === "none") {
     const { series } = total;
     add("Requests", "stack", number, [one("requests", series.requests, total.requests)]);
-    add("Cost", "stack", (value) => usd.format(value ?? 0), [one("cost", series.usd, total.usd, 2)], dollars);
+    add("Cost", "stack", cost, [{ ...one("cost", series.usd, total.usd, 2), words: costOf(total) }], dollars);
     add("Tokens", "stack", (value) => short.format(value ?? 0), Object.entries(TOKENS).map(([name, text], place) => one(text, series[name], total[name], place)));
     add("Cache hit rate", "lines", rate, [one("of the input", hits(series), total.cache_hit_rate, 2)], { top: 1 });
     add("First byte", "lines", seconds, [one("half within (p50)", series.first_byte_p50, total.first_byte_p50), one("95 % within (p95)", series.first_byte_p95, total.first_byte_p95, 1)]);
@@ -46,7 +52,10 @@ export function chartsOf(data) {
   };
   const lines = (values, all) => first.slice(0, LINES).map((row, place) => named(row, values(row.series), all(row), place));
   add("Requests", "stack", number, split((series) => series.requests, (row) => row.requests));
-  add("Cost", "stack", (value) => usd.format(value ?? 0), split((series) => series.usd, (row) => row.usd), dollars);
+  const others = { unpriced: rest.reduce((before, row) => before + row.unpriced, 0) };
+  const costs = split((series) => series.usd, (row) => row.usd).map((one, place) => ({ ...one,
+    words: first[place] ? costOf(first[place]) : (at) => (at === null ? money({ ...others, usd: one.total }) : cost(one.values[at])) }));
+  add("Cost", "stack", cost, costs, dollars);
   add("Tokens", "stack", (value) => short.format(value ?? 0), split(perPeriod, tokens));
   add("Cache hit rate", "lines", rate, lines(hits, (row) => row.cache_hit_rate), { top: 1 });
   add("First byte, p50", "lines", seconds, lines((series) => series.first_byte_p50, (row) => row.first_byte_p50));

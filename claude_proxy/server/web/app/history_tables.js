@@ -8,7 +8,7 @@ export const OTHER = "other";
 const BY_COST = "usd.down";
 export const rate = (value) => (value === null || value === undefined ? "–" : percent(value));
 
-// The columns of the tables: what is in them, and which of them a narrow screen leaves out.
+// The columns of the tables: what is in them, and which of them a narrow screen leaves out unless the rows are sorted by them.
 const COLUMNS = [
   { key: "requests", title: "requests", text: (row) => whole.format(row.requests) },
   { key: "usd", title: "cost", text: (row) => money(row) },
@@ -16,7 +16,7 @@ const COLUMNS = [
   { key: "cache_read", title: "cached tokens", text: (row) => short.format(row.cache_read), wide: true },
   { key: "cache_write", title: "written tokens", text: (row) => short.format(row.cache_write), wide: true },
   { key: "output", title: "output tokens", text: (row) => short.format(row.output), wide: true },
-  { key: "cache_hit_rate", title: "cache hits", text: (row) => rate(row.cache_hit_rate), wide: true },
+  { key: "cache_hit_rate", title: "cache hits", text: (row) => rate(row.cache_hit_rate) },
   { key: "first_byte_p50", title: "first byte p50", text: (row) => seconds(row.first_byte_p50), wide: true },
   { key: "first_byte_p95", title: "first byte p95", text: (row) => seconds(row.first_byte_p95) },
   { key: "errors", title: "errors", text: (row) => whole.format(row.errors), bad: (row) => row.errors > 0 },
@@ -24,7 +24,7 @@ const COLUMNS = [
 ];
 
 // "$12.50"; of requests without a known price, that there is more.
-function money(row) {
+export function money(row) {
   if (row.unpriced && !row.usd) return "not known";
   return `${usd.format(row.usd)}${row.unpriced ? " +" : ""}`;
 }
@@ -45,7 +45,7 @@ export function splitTable(data, order, sorted) {
   const head = (column) => {
     const active = column.key === key;
     const next = `${column.key}.${active && direction === "down" ? "up" : "down"}`;
-    return el("th", { scope: "col", class: column.wide && "wide", "aria-sort": active && (direction === "up" ? "ascending" : "descending") },
+    return el("th", { scope: "col", class: isWide(column, key) && "wide", "aria-sort": active && (direction === "up" ? "ascending" : "descending") },
       el("button", { type: "button", class: "link", text: column.title, onclick: () => sorted(next) }));
   };
   const name = (row) => (row.name === OTHER || row.name === "" ? el("span", { text: row.name || "none" })
@@ -55,7 +55,7 @@ export function splitTable(data, order, sorted) {
     el("thead", {}, el("tr", {}, ...[{ key: "name", title: data.by }, ...COLUMNS].map(head))),
     el("tbody", {}, ...(rows.length ? rows.map((row) => el("tr", { key: row.name },
       el("th", { scope: "row" }, name(row), el("span", { class: "share", "aria-hidden": "true", style: { width: percent(row.usd / most).replace(" ", "") } })),
-      ...cells(row))) : [el("tr", {}, el("td", { colspan: COLUMNS.length + 1, class: "soft", text: "nothing in this range" }))])));
+      ...cells(row, key))) : [el("tr", {}, el("td", { colspan: COLUMNS.length + 1, class: "soft", text: "nothing in this range" }))])));
 }
 
 // Returns the table of all periods, the newest first.
@@ -68,4 +68,6 @@ export function periodTable(data, periods) {
     el("tbody", {}, ...rows.map((row) => el("tr", {}, el("th", { scope: "row", text: row.name }), ...cells({ ...row, cache_hit_rate: hitRate(row) })))));
 }
 
-const cells = (row) => COLUMNS.map((column) => el("td", { class: [column.wide && "wide", column.bad?.(row) && "bad"].filter(Boolean).join(" ") || false, text: column.text(row) }));
+const isWide = (column, sorted) => column.wide && column.key !== sorted;
+
+const cells = (row, sorted) => COLUMNS.map((column) => el("td", { class: [isWide(column, sorted) && "wide", column.bad?.(row) && "bad"].filter(Boolean).join(" ") || false, text: column.text(row) }));

@@ -245,11 +245,17 @@ function showTheme() {
   byId("theme").setAttribute("aria-label", `Theme: ${window.theme.choice}`);
 }
 
-byId("login").addEventListener("submit", (event) => {
+byId("login").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const [button] = byId("login").getElementsByTagName("button");
   sessionStorage.setItem(TOKEN, byId("token").value.trim());
   byId("token").value = "";
-  refresh();
+  byId("login-error").textContent = "";
+  byId("freshness").className = "";
+  say(byId("freshness"), "Checking ...");
+  button.textContent = "Checking ...";
+  await refresh();
+  button.textContent = "Sign in";
 });
 byId("forget").addEventListener("click", () => showLogin(""));
 byId("theme").addEventListener("click", () => {

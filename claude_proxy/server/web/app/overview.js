@@ -26,7 +26,7 @@ function view(app) {
       el("section", { "aria-labelledby": "alerts-title" }, ...alerts(data)),
       el("section", { "aria-labelledby": "worst-title" }, ...worst(app)),
       el("section", { "aria-labelledby": "models-title" }, ...models(app)),
-      el("section", { "aria-labelledby": "failovers-title" }, ...failovers(data))),
+      el("section", { "aria-labelledby": "failovers-title" }, ...failovers(app))),
   ];
 }
 
@@ -107,7 +107,7 @@ function worst(app) {
       el("strong", { text: one.label }),
       window ? bar(`${one.label}, ${window.title}`, window.utilization, percent(window.utilization)) : el("span"),
       el("span", { class: `value ${window ? grade(window.utilization) : ""}`, text: window ? percent(window.utilization) : "–" }),
-      el("span", { class: "soft" }, el("span", { class: kind, text: words }), window ? `; ${window.title}: ${outlook(window, now)}` : "; no window yet")));
+      el("span", { class: "soft" }, el("span", { class: kind, text: words }), window ? `; ${window.title}: ${outlook(one, window, now)}` : "; no window yet")));
   });
   return [
     el("div", { class: "head-line" }, el("h2", { id: "worst-title", text: "Credentials, worst first" }),
@@ -129,13 +129,19 @@ function models(app) {
         el("th", { scope: "row", text: row.name }), el("td", { text: whole.format(row.today.requests) }), el("td", { text: short.format(tokens(row.today)) }),
         el("td", { class: row.today.errors ? "bad" : "", text: whole.format(row.today.errors) }), el("td", { text: whole.format(row.week.requests) })))
         : [el("tr", {}, el("td", { colspan: 5, class: "soft", text: "nothing yet" }))])))),
+    rows.length > 0 && el("p", { class: "hint", text: "7 days: today and the six days before. In the history, 7 days are the 168 hours until now." }),
   ];
 }
 
-function failovers({ failovers: found, now }) {
+function failovers(app) {
+  const { failovers: found, now } = app.data;
+  const linked = (text) => {
+    const [name, ...why] = text.split(": ");
+    return [el("a", { href: app.href("requests", { q: name }), text: name }), why.length > 0 && `: ${why.join(": ")}`];
+  };
   const rows = found.slice(0, EVENTS).map((one) => el("li", { class: "event" },
     el("time", { datetime: new Date(one.at * 1000).toISOString(), text: time(one.at, now) }),
-    el("span", { text: one.text }),
+    el("span", {}, ...linked(one.text)),
     el("span", { class: "soft", text: [one.user, one.model].filter(Boolean).join(", ") })));
   return [
     el("h2", { id: "failovers-title", text: "Last failovers" }),

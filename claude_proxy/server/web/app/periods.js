@@ -2,6 +2,9 @@
 // data names in UTC, is shown in that zone, too.
 
 const DAY = 86400e3;
+// So many days can be shown by hour, and for so many days back the history has hours.
+const DAYS_BY_HOUR = 7;
+const HOUR_DAYS = 8;
 
 // Returns for each period: its full name, its short name for an axis, and how much it stands out as the start of something
 // longer: 3 for the first day of a month, 2 for a Monday or a midnight, 1 for noon, else 0.
@@ -55,12 +58,22 @@ export function ticks(described, most) {
   if (places.length <= most) return places;
   for (const rank of [1, 2, 3]) {
     const found = places.filter((place) => described[place].rank >= rank);
-    if (found.length >= 3 && found.length <= most) return found;
+    if (found.length >= 3 && found.length <= most) return apart(found, described, places.length / most);
   }
   const mondays = places.filter((place) => described[place].rank === 2);
   if (mondays.length >= 3) return every(mondays, Math.ceil(mondays.length / most), 0);
   const stride = Math.ceil(places.length / Math.max(1, most));
   return every(places, stride, described.findIndex((one) => one.rank > 0));
+}
+
+// Returns the places that are `least` or more apart; of two that are closer, the one that stands out more, else the first.
+function apart(places, described, least) {
+  const kept = [];
+  for (const place of places) {
+    if (!kept.length || place - kept.at(-1) >= least) kept.push(place);
+    else if (described[place].rank > described[kept.at(-1)].rank) kept[kept.length - 1] = place;
+  }
+  return kept;
 }
 
 const every = (places, stride, anchor) => places.filter((_, place) => (place - anchor) % stride === 0);
@@ -75,6 +88,15 @@ export function daysOf(period, zone) {
   const day = new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" }).format(new Date(`${period}:00Z`));
   return [day, day];
 }
+
+// Returns the date of today in a time zone, and the date before another one.
+export const today = (zone) => daysOf(new Date().toISOString().slice(0, 13), zone)[0];
+export const dayBefore = (date) => daysAgo(1, Date.parse(date));
+
+// Returns whether the days from one to another can be shown by hour.
+export const hasHours = (first, last, now) => days(first, last) < DAYS_BY_HOUR && days(first, now) <= HOUR_DAYS;
+
+const days = (first, last) => (Date.parse(last) - Date.parse(first)) / DAY;
 
 // Returns the date so many days ago, by UTC.
 export const daysAgo = (days, now = Date.now()) => new Date(now - days * DAY).toISOString().slice(0, 10);

@@ -1,12 +1,15 @@
 // What several views say about the pool's credentials: their order, their state in words, their windows.
 
 import { el } from "./dom.js";
-import { grade, relative, time } from "./format.js";
+import { count, grade, relative, time } from "./format.js";
 
-const RANKS = ["rejected", "expired", "rate-limited", "partly rate-limited", "usable", "paused"];
+const RANKS = ["rejected", "expired", "rate-limited", "paused", "partly rate-limited", "usable"];
 const NEVER = 1e15;
+// What the last error of a rejected credential says, and what is said of it once its cooldown has ended.
+const REJECTION = /^the (account|credential) was rejected/;
+const UNTRIED = "not used since it was rejected";
 
-// The credentials that need an operator, or are full soonest, first; paused ones last.
+// The credentials that need an operator, or are full soonest, first; a paused one is before those that are used.
 export function worstFirst(credentials) {
   const soonest = (one) => binding(one)?.full_at ?? NEVER;
   const fullness = (one) => fullest(one)?.utilization ?? 0;
@@ -35,36 +38,42 @@ export function roomOf({ pool, credentials }) {
 }
 
 // The state of a credential in one line, and its grade as a class.
-export function stateInWords({ state }, now) {
+export function stateInWords(one, now) {
+  const { state } = one;
   const whole = state.cooldowns.find((cooldown) => !cooldown.scope);
-  if (state.name === "paused") return { words: "paused", kind: "soft" };
+  if (state.name === "paused") return { words: "paused: not used until it is resumed", kind: "warn" };
   if (state.name === "expired") return { words: "its login has expired", kind: "bad" };
   if (whole) return { words: `${state.name} until ${time(whole.until, now)}`, kind: "bad" };
-  if (state.cooldowns.length === 0) return { words: "usable", kind: "good" };
+  if (state.cooldowns.length === 0) return isUntried(one) ? { words: `usable, ${UNTRIED}`, kind: "warn" } : { words: "usable", kind: "good" };
   return { words: `rate-limited for ${state.cooldowns.map((cooldown) => cooldown.scope).join(", ")}`, kind: "warn" };
 }
 
 // Each reason why a credential is not used, with its scope, its end and, if known, since when.
-export function reasons({ state }, now) {
+export function reasons(one, now) {
+  const { state } = one;
   const closed = { paused: "paused", expired: "its login has expired: start Claude Code in that home" }[state.name];
   const lines = state.cooldowns.map((cooldown) => {
     const what = cooldown.scope ? `rate-limited for ${cooldown.scope}` : closed ? "rate-limited" : state.name;
     const since = cooldown.since ? ` since ${time(cooldown.since, now)},` : "";
     return { what, words: `${since} until ${time(cooldown.until, now)}: ${cooldown.reason}`, kind: cooldown.scope ? "warn" : "bad" };
   });
-  if (closed) lines.unshift({ what: closed, words: "", kind: state.name === "paused" ? "soft" : "bad" });
-  else if (!state.cooldowns.some((cooldown) => !cooldown.scope)) lines.unshift({ what: "usable", words: "", kind: "good" });
+  if (closed) lines.unshift({ what: closed, words: "", kind: state.name === "paused" ? "warn" : "bad" });
+  else if (!state.cooldowns.some((cooldown) => !cooldown.scope)) lines.unshift(isUntried(one) ? { what: "usable", words: `, ${UNTRIED}`, kind: "warn" } : { what: "usable", words: "", kind: "good" });
   return lines;
 }
 
-// How a window goes on, and when it resets.
-export function forecast(window, now) {
+// Whether a credential was rejected, and has reported no window since: every good response of a plan reports its windows.
+const isUntried = ({ last_error: error, windows }) => Boolean(error) && REJECTION.test(error.text) && windows.length > 0 && windows.every((window) => window.seen <= error.at);
+
+// How a window of a credential goes on; "" while no request uses the credential.
+export function forecast(one, window, now) {
+  if (!isUsed(one)) return "";
   if (isFull(window)) return "full";
   return window.full_at === null ? "on track" : `full at about ${time(window.full_at, now)}`;
 }
 
 // What matters most of a window in a few words.
-export const outlook = (window, now) => (isFull(window) || window.full_at === null ? `resets ${relative(window.reset, now)}` : forecast(window, now));
+export const outlook = (one, window, now) => (isFull(window) || window.full_at === null ? "" : forecast(one, window, now)) || `resets ${relative(window.reset, now)}`;
 
 // A window that is shown as 100 % is full.
 const isFull = (window) => window.utilization >= 0.995;
@@ -84,7 +93,7 @@ export function pace(window) {
   const even = evenShare(window);
   if (even === null) return "";
   const ahead = Math.round(100 * (window.utilization - even));
-  return ahead === 0 ? "at the even pace" : `${Math.abs(ahead)} points ${ahead > 0 ? "above" : "below"} the even pace`;
+  return ahead === 0 ? "at the even pace" : `${count(Math.abs(ahead), "point")} ${ahead > 0 ? "above" : "below"} the even pace`;
 }
 
 export function evenShare(window) {

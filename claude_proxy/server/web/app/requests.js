@@ -11,7 +11,7 @@ const MOST = 1000;
 const TYPING_MS = 300;
 const FILTERS = ["q", "user", "model", "credential", "rule", "lane", "status"];
 const LANES = ["claude", "messages", "chat", "completion", "litellm", "demo"];
-const STATUSES = { "": "all", ok: "succeeded", error: "failed" };
+const STATUSES = { "": "all", ok: "succeeded", error: "failed", failover: "failed over" };
 const COLUMNS = 9;
 // The status for a client that has disconnected.
 const LEFT = 499;
