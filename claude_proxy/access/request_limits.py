@@ -9,7 +9,6 @@ Four rules:
 """
 
 import json
-import logging
 import math
 import secrets
 import time
@@ -21,9 +20,7 @@ from dataclasses import dataclass, field
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.user_limits import MOST, NO_LIMIT, PER_MINUTE, STREAMS, RequestLimit, UserLimits
 from claude_proxy.config.users import folded
-from claude_proxy.state.rows import Row
-
-logger = logging.getLogger(__name__)
+from claude_proxy.state.rows import Row, skipping_unreadable
 
 PREFIX = "requests:"
 MINUTE = 60.0
@@ -176,10 +173,8 @@ class RequestLimits:
             writer = row.key.removeprefix(PREFIX)
             if writer in (row.key, self._writer):
                 continue
-            try:
+            with skipping_unreadable(row):
                 self._merge_row(writer, row)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
 
     def _merge_row(self, writer: str, row: Row) -> None:
         now, there = self._monotonic(), self._others.get(writer)

@@ -8,16 +8,13 @@ Three rules:
 """
 
 import json
-import logging
 import math
 import secrets
 from collections.abc import Callable, Sequence
 
 from claude_proxy.alerts.situation import ErrorShare
-from claude_proxy.state.rows import Row
+from claude_proxy.state.rows import Row, skipping_unreadable
 from claude_proxy.usage.record import Record
-
-logger = logging.getLogger(__name__)
 
 PREFIX = "errors"
 MINUTES = 10
@@ -80,10 +77,8 @@ class ErrorRate:
             kind, _, writer = row.key.partition(":")
             if kind != PREFIX or writer == self._writer or row.stamp <= self._stamps.get(writer, -math.inf):
                 continue
-            try:
+            with skipping_unreadable(row):
                 self._put(writer, row)
-            except (ValueError, TypeError, RecursionError):
-                logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
 
     def _put(self, writer: str, row: Row) -> None:
         if len(writer) > MAX_WRITER:

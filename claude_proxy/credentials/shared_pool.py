@@ -4,7 +4,6 @@
 """
 
 import json
-import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -16,9 +15,7 @@ from claude_proxy.credentials.order import Order
 from claude_proxy.credentials.pool_changes import updated_states
 from claude_proxy.credentials.rate_limits import CredentialState
 from claude_proxy.credentials.sessions import Sessions
-from claude_proxy.state.rows import Row, read_salt
-
-logger = logging.getLogger(__name__)
+from claude_proxy.state.rows import Row, read_salt, skipping_unreadable
 
 
 class SharedPool:
@@ -99,11 +96,9 @@ class SharedPool:
         now = self._clock()
         touched: dict[str, CredentialState] = {}
         for row in rows:
-            try:
+            with skipping_unreadable(row):
                 if math.isfinite(row.stamp):
                     self._merge_row(row, json.loads(row.value), touched, now)
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
         for state in touched.values():
             state.derive(now)
 

@@ -1,8 +1,13 @@
 """Rows, the unit that processes share. Of two rows with one key, the one with the larger stamp wins."""
 
 import json
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
 
 # A salt has 32 characters, and the largest page of usage a few hundred kilobytes.
 MAX_SALT = 200
@@ -16,6 +21,15 @@ class Row:
     key: str
     stamp: float
     value: str
+
+
+@contextmanager
+def skipping_unreadable(row: Row) -> Iterator[None]:
+    """Skip the rest of the block if it cannot read the row's value, which another version, or somebody else, has written."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
 
 
 def read_salt(row: Row) -> str:

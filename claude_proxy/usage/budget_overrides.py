@@ -1,17 +1,14 @@
 """Budgets that were changed while the proxy runs, by scope. They apply on top of config.yaml, in every process of the store."""
 
 import json
-import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from claude_proxy.config.budgets import Period
-from claude_proxy.state.rows import Row
+from claude_proxy.state.rows import Row, skipping_unreadable
 from claude_proxy.usage.spend import MAX_AMOUNT, MAX_SCOPE
-
-logger = logging.getLogger(__name__)
 
 PREFIX = "budget"
 # The maximum number of scopes with an override.
@@ -76,10 +73,8 @@ class BudgetOverrides:
                 continue
             if len(scope) > MAX_SCOPE or (known is None and len(self._entries) >= MAX_OVERRIDES):
                 continue
-            try:
+            with skipping_unreadable(row):
                 self._entries[scope] = _Entry(row.stamp, _read_limits(json.loads(row.value)))
-            except (ValueError, TypeError, AttributeError, RecursionError):
-                logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
 
 
 def _read_limits(value: object) -> Limits:

@@ -5,7 +5,6 @@ pool's state (``state/replication.py``). All calls come from one event loop.
 """
 
 import json
-import logging
 import math
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -13,12 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from claude_proxy.config.users import folded
-from claude_proxy.state.rows import Row
+from claude_proxy.state.rows import Row, skipping_unreadable
 from claude_proxy.text import MAX_NAME, clean
 from claude_proxy.usage.record import Record, is_error, is_of_model
 from claude_proxy.usage.request_log import MAX_TEXT
-
-logger = logging.getLogger(__name__)
 
 PREFIX = "events"
 # How often changes are shared with the other processes, in seconds.
@@ -125,10 +122,8 @@ class RecentEvents:
         for row in rows:
             prefix, _, writer = row.key.partition(":")
             if prefix == PREFIX:
-                try:
+                with skipping_unreadable(row):
                     self._merge_row(row, writer)
-                except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                    logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
 
     def _merge_row(self, row: Row, writer: str) -> None:
         latest = self._clock() + MAX_AHEAD

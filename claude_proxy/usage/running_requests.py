@@ -7,7 +7,6 @@ Three rules:
 """
 
 import json
-import logging
 import math
 import secrets
 import time
@@ -16,10 +15,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from claude_proxy.config.users import folded
-from claude_proxy.state.rows import Row
+from claude_proxy.state.rows import Row, skipping_unreadable
 from claude_proxy.text import clean
-
-logger = logging.getLogger(__name__)
 
 PREFIX = "running:"
 # How often changes are shared, how often a row is renewed, and how long it applies without that, in seconds.
@@ -118,10 +115,8 @@ class RunningRequests:
             writer = row.key.removeprefix(PREFIX)
             if writer in (row.key, self._writer):
                 continue
-            try:
+            with skipping_unreadable(row):
                 self._merge_row(writer, row)
-            except (ValueError, TypeError, AttributeError, RecursionError):
-                logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
 
     def _merge_row(self, writer: str, row: Row) -> None:
         there = self._others.get(writer)

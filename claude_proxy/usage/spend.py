@@ -12,7 +12,6 @@ All calls come from one event loop. The book is shared like the pool's state (``
 """
 
 import json
-import logging
 import math
 import secrets
 from collections.abc import Callable, Collection, Iterable
@@ -20,10 +19,8 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from claude_proxy.config.budgets import Period
-from claude_proxy.state.rows import Row
+from claude_proxy.state.rows import Row, skipping_unreadable
 from claude_proxy.usage.periods import days_of
-
-logger = logging.getLogger(__name__)
 
 PREFIX = "spend"
 # The maximum number of rows, which the store keeps, too. A process writes one each day.
@@ -117,10 +114,8 @@ class SpendBook:
         """Apply rows of other processes. Rows that do not belong to the book are skipped."""
         for row in rows:
             if row.key.startswith(f"{PREFIX}:"):
-                try:
+                with skipping_unreadable(row):
                     self._merge_row(row)
-                except (ValueError, TypeError, AttributeError, RecursionError):
-                    logger.debug("skipped a store row that this version cannot read: %.200r", row.key)
 
     def _merge_row(self, row: Row) -> None:
         _, day, writer = row.key.split(":")

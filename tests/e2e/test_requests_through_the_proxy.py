@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -15,6 +14,7 @@ import pytest
 import upstream as up
 from conftest import CONFIG, PROVIDER_KEYS, TOKENS, by_credential, by_provider, proxy_environment
 from processes import MASTER_KEY, STATIC_TOKEN, Proxy, question
+from test_status_through_the_proxy import until
 
 ANNA = "sk-made-up-token-of-anna-0123456789"
 PROMPT = "made-up words that nobody else may read"
@@ -40,15 +40,6 @@ def listed(proxy: Proxy, token: str = MASTER_KEY, **query: str) -> dict[str, Any
     secrets = (*TOKENS.values(), *PROVIDER_KEYS.values(), MASTER_KEY, STATIC_TOKEN, ANNA, PROMPT)
     assert not [secret for secret in secrets if secret in answer.text]
     return answer.json()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    poll = threading.Event()
-    for _ in range(200):
-        if condition():
-            return
-        poll.wait(0.1)
-    raise AssertionError("it did not come true")
 
 
 def first(proxy: Proxy) -> dict[str, Any]:
