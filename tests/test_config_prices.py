@@ -82,6 +82,16 @@ def test_the_most_specific_pattern():
     assert [price and price.rates("", 1).input // USD for price in found] == [1, 2, 3, None]
 
 
+def test_a_batch_of_claude_costs_half():
+    """A Claude model whose price is only in config.yaml costs half in a batch, a long input too; others have no such price."""
+    long = {"above": 200000, "input": 4, "output": 8}
+    overrides = Overrides.of(config({"*": {"input": 2, "output": 6, "long_context": long}}))
+    claude, other = (overrides.price(("m",), None, is_claude=is_claude) for is_claude in (True, False))
+    assert claude.rates("batch", 1)[:2] == (USD, 3 * USD)
+    assert claude.rates("batch", 300_000)[:2] == (2 * USD, 4 * USD)
+    assert claude.rates("", 1)[:2] == other.rates("batch", 1)[:2] == (2 * USD, 6 * USD)
+
+
 RIGHT = {
     "glm": {"input": 0.6, "output": 2.2, "cache_read": 0.11, "cache_write": 0.6, "cache_write_1h": "0.7"},
     "claude-*": {"input": 0, "output": 0},

@@ -203,7 +203,8 @@ class Overrides:
         if long and (rates := _written(long, base, is_claude=is_claude)):
             steps = (*steps, (long[ABOVE], rates))
         if listed is None:
-            return Price({"": steps})
+            batch = {"batch": tuple((above, rates.times(BATCH, THOUSAND)) for above, rates in steps)} if is_claude else {}
+            return Price({"": steps, **batch})
         standard = listed.tiers[""][0][1].input
         tiers = {
             tier: tuple((above, rates.times(of_tier[0][1].input, standard)) for above, rates in steps) if standard else steps
