@@ -249,3 +249,56 @@ async def test_without_the_store_requests_can_be_refused(process, store):
     store.unavailable = False
     await one.sync.exchange()
     assert await stream_of_requests([one]) == 10
+
+
+def of(user="anna", groups=()):
+    return Request(read([]), [], b"{}", RequestView("m", streams=False), user=user, groups=groups)
+
+
+async def test_a_batch_reserves_what_it_may_cost(process):
+    """What a batch may cost at most counts at once, as far as a budget has room; the real cost replaces it later."""
+    one = process()
+    reserved = await one.admission.reserve(of(), 9 * PRICE)
+    assert (reserved.tab.amount, reserved.scopes) == (9 * PRICE, ("user:anna", "all"))
+    assert await stream_of_requests([one]) == 1
+    one.admission.correct(reserved.scopes, reserved.day, -6 * PRICE)
+    assert await stream_of_requests([one]) == 6
+    with pytest.raises(Refused, match="is spent"):
+        await one.admission.reserve(of(), 0)
+
+
+async def test_a_batch_that_may_cost_more_than_is_left(process):
+    """It is refused with both amounts, and counts nothing."""
+    one = process()
+    await one.ask()
+    with pytest.raises(
+        Refused, match=r"may cost up to \$9\.01, and \$9\.00 of your daily budget \(\$10\.00\) is left"
+    ) as refused:
+        await one.admission.reserve(of(), 9 * PRICE + 10_000)
+    assert (refused.value.status, refused.value.kind) == (429, "billing_error")
+    assert await one.admission.reserve(of(), 9 * PRICE)
+
+
+async def test_a_batch_of_a_group_and_of_nobody(process):
+    """The budget of a group is checked too; a user without a budget reserves without a check."""
+    one = process()
+    with pytest.raises(Refused, match="the weekly budget of the group team-a"):
+        await one.admission.reserve(of("ben", ("team-a",)), 16 * PRICE)
+    assert await one.admission.reserve(of("ben", ("team-a",)), 15 * PRICE)
+    assert await one.admission.reserve(of("carla"), 1000 * PRICE)
+    assert await process({}).admission.reserve(of(), 1000 * PRICE) is None
+
+
+async def test_batches_at_the_same_moment_in_two_processes(process):
+    """Two batches that together cost more than what is left are not both admitted, whichever process each meets."""
+    processes = [process(), process()]
+    results = await asyncio.gather(*(one.admission.reserve(of(), 6 * PRICE) for one in processes), return_exceptions=True)
+    assert sum(isinstance(one, Refused) for one in results) >= 1
+    assert not [one for one in results if isinstance(one, Exception) and not isinstance(one, Refused)]
+
+
+async def test_a_batch_that_was_not_made(process):
+    """A reservation that is cancelled counts nothing."""
+    one = process()
+    (await one.admission.reserve(of(), 10 * PRICE)).cancel()
+    assert await stream_of_requests([one]) == 10

@@ -109,3 +109,23 @@ def test_what_changes_the_pool_comes_from_our_page(sent, expected):
     with pytest.raises(Refused) as caught:
         check_own_page(headers)
     assert caught.value.status == expected
+
+
+@pytest.mark.parametrize(
+    ("route", "headers", "expected"),
+    [
+        (("POST", "/v1/files"), (("content-type", "multipart/form-data; boundary=x"),), 415),
+        (("POST", "/v1/files"), (("content-type", "multipart/form-data; boundary=x"), ("anthropic-version", "1")), None),
+        (("POST", "/v1/files/x/cancel"), (), 415),
+        (("POST", "/v1/files/x/cancel"), (("Anthropic-Version", "1"),), None),
+        (("POST", "/v1/messages"), (("content-type", "text/plain"), ("anthropic-version", "1")), 415),
+    ],
+)
+def test_an_upload_is_no_form(route, headers, expected):
+    """An upload looks like a form, so it needs a header that no form and no request without a preflight can have."""
+    found = None
+    try:
+        check_browser(*route, [("host", "localhost"), *headers], OWN, reaches_model=True)
+    except Refused as refused:
+        found = refused.status
+    assert found == expected

@@ -12,15 +12,19 @@ from lanes import CLAUDE_BODY, Received, Response, Upstream
 
 from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.config.deployments import Deployment, Lane
+from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.pool_groups import PoolGroups
 from claude_proxy.config.settings import Settings
-from claude_proxy.credentials.credential import Terms
+from claude_proxy.credentials.credential import Credential, Terms
+from claude_proxy.credentials.made_objects import MadeObject, MadeObjects, ObjectKind, fingerprint
 from claude_proxy.credentials.order import ANONYMOUS, Requester
 from claude_proxy.credentials.pool import Affinity, Pool, PoolRequest
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider
+from claude_proxy.proxy.account_objects import AccountObjects
+from claude_proxy.proxy.api_keys import ApiKeys
 from claude_proxy.proxy.lanes.attempt import Attempt
 from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, NO_GROUP_CREDENTIAL, NO_LOGIN, ClaudeLane, scope_of
 from claude_proxy.proxy.outcome import DONE
@@ -545,3 +549,75 @@ async def test_a_stream_that_nobody_asked_for_is_read_whole():
     received = Received()
     assert await Lanes(streaming(START, STOP)).attempt(received) == DONE
     assert (received.body, received.begun[1]["content-length"]) == (START + STOP, str(len(START + STOP)))
+
+
+# --- Requests with files -----------------------------------------------------------------------------------------------------
+
+WITH_FILE = b'{"model":"claude-x","messages":[{"role":"user","content":[{"type":"container_upload","file_id":"file_a"}]}]}'
+HOLDER, OTHER = "sk-ant-api03-made-up-holder", "sk-ant-api03-made-up-other"
+
+
+class WithFiles(Lanes):
+    """A lane whose pool has several keys, one of which has anna's file."""
+
+    def __init__(self, *responses, **variables):
+        super().__init__(*responses, CLAUDE_API_KEYS=f"holder={HOLDER},other={OTHER}", **variables)
+        settings = Settings.parse(
+            {"CLAUDE_OAUTH_TOKENS": f"one={POOLED}", "CLAUDE_API_KEYS": f"holder={HOLDER},other={OTHER}"} | variables
+        )
+        made = MadeObjects(lambda: NOW)
+        made.add(MadeObject(ObjectKind.FILE, "file_a", "anna", fingerprint(Credential.of("holder", HOLDER)), NOW))
+        keys = ApiKeys(settings, ActiveConfig({}, {}), self.pool, lambda: NOW)
+        objects = AccountObjects(made, keys, confirmed)
+        self.lane = ClaudeLane(settings, Hosts(settings.claude_base), self.pool, self.upstream, lambda: NOW, objects=objects)
+
+
+async def confirmed():
+    return True
+
+
+async def test_a_file_pins_the_key():
+    """A request with a file goes to the key that has it, and to no other, not even to a subscription; others do not."""
+    lanes = WithFiles(*[Response(200, json={"type": "message"})] * 3)
+    for _ in range(2):
+        received = Received(WITH_FILE, user="Anna")
+        assert await lanes.attempt(received) == DONE
+        assert (received.journal.labels, received.journal.of_client) == (["holder"], False)
+    await lanes.attempt(Received(user="anna"))
+    assert [sent.header("x-api-key") for sent in lanes.upstream.sent] == [HOLDER, HOLDER, None]
+
+
+@pytest.mark.parametrize("user", ["ben", ""])
+async def test_a_file_of_somebody_else_is_not_sent(user):
+    """A file that is not the user's is a 404, as one that does not exist, and no other model is tried."""
+    lanes = WithFiles()
+    outcome = await lanes.attempt(Received(WITH_FILE, user=user))
+    assert (outcome.status, outcome.final, lanes.upstream.sent) == (404, True, [])
+    assert json.loads(outcome.refusal.body)["error"]["type"] == "not_found_error"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (refused(429, "limit", **LIMITED), 429),
+        (refused(529, "Overloaded"), 529),
+        (refused(401, "made up"), 503),
+        (refused(400, "Your credit balance is too low"), 400),
+        (UnreachableError("connection refused"), 502),
+    ],
+)
+async def test_an_error_of_the_key_with_the_file_is_final(answer, status):
+    """No other credential and no fallback could read the file, so the error is the client's; the pool learns from it."""
+    lanes = WithFiles(answer)
+    outcome = await lanes.attempt(Received(WITH_FILE, user="anna"))
+    assert (outcome.refusal.status, outcome.final, len(lanes.upstream.sent)) == (status, True, 1)
+    (holder,) = (one for one in lanes.pool.snapshot() if one.credential.label == "holder")
+    assert bool(holder.cooldowns) is (status in (429, 503))
+
+
+async def test_a_file_of_the_clients_own_account():
+    """A client's own credential has files that the proxy does not know of."""
+    lanes = WithFiles(Response(200, json={"type": "message"}), CLAUDE_TOKEN_MODE="passthrough")
+    received = Received(WITH_FILE, sent=CLIENTS_OWN, user="ben")
+    assert await lanes.attempt(received) == DONE
+    assert (received.journal.labels, received.journal.of_client) == (["client"], True)

@@ -16,6 +16,7 @@ from claude_proxy.asgi import Headers
 PRIVATE_SUFFIXES = (".localhost", ".local", ".home.arpa", ".internal")
 OTHER_SITES = ("cross-site", "same-site")
 JSON = "application/json"
+VERSION = "anthropic-version"
 REMEDY = "Set PROXY_STATIC_TOKEN to a token on the proxy, and send that token."
 
 
@@ -29,7 +30,8 @@ def check_browser(
     1. ``Host`` must be an address, a name without a dot, a private name, or one of ``own_names``: any other name may be that of
        a page which has been pointed at this machine after the page was loaded (DNS rebinding).
     2. ``Origin``, which browsers send with each POST, must name the same host and port; ``Sec-Fetch-Site`` no other site.
-    3. A request to a model must be JSON, which a form, or a request without a preflight, cannot be.
+    3. A request to a model must be JSON, which a form, or a request without a preflight, cannot be. On other routes that use
+       the proxy's credentials, a POST may have the header ``anthropic-version`` instead: an upload of a file looks like a form.
     """
     sent = _sent(headers)
     host = sent.get("host", "").lower()
@@ -37,7 +39,7 @@ def check_browser(
         raise Refused(403, f"{host[:100]!r} is not a name of this proxy, which is open to everyone. {REMEDY}")
     if _is_foreign(sent.get("origin", "").lower(), host) or sent.get("sec-fetch-site", "").lower() in OTHER_SITES:
         raise Refused(403, f"This proxy is open to everyone, and does not accept requests of other sites' web pages. {REMEDY}")
-    if method == "POST" and (reaches_model or (method, route) in MODEL_ROUTES):
+    if ((method, route) in MODEL_ROUTES and method == "POST") or (reaches_model and method == "POST" and VERSION not in sent):
         _check_json(sent)
 
 

@@ -105,3 +105,15 @@ class ErrorEventRedactor:
     def finish(self) -> bytes:
         """Return the rest of the data."""
         return b"" if self._redactor is None else self._redactor.finish()
+
+
+class Unchanged:
+    """Passes everything through: a file, whose bytes are its user's."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the data."""
+        return data
+
+    def finish(self) -> bytes:
+        """Return nothing: nothing was held back."""
+        return b""

@@ -48,6 +48,7 @@ from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listing
 from claude_proxy.proxy.entrance import current
 from claude_proxy.proxy.plan import plan
+from claude_proxy.server.app_doors import anthropic_door
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
 from claude_proxy.server.options import FORCED_ENVIRONMENT
@@ -141,6 +142,7 @@ def install(app: App) -> None:
         sign_in=app.sign_in_routes(),
         loaded=app.load_shared_state,
         client_routes=app.client_routes(),
+        doors=[functools.partial(anthropic_door, app)],
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)

@@ -2,20 +2,35 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import NamedTuple
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN, input_tokens
 from claude_proxy.config.budgets import Budget
 from claude_proxy.config.users import folded
-from claude_proxy.proxy.budget_responses import budget_reached, store_unavailable
+from claude_proxy.proxy.budget_responses import budget_reached, store_unavailable, too_little_left
 from claude_proxy.proxy.charge import Charge, Cost
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.request import Request
-from claude_proxy.usage.spend import scopes_of
+from claude_proxy.usage.spend import Tab, scopes_of
 from claude_proxy.usage.standing import ActiveBudgets, foremost
 
 logger = logging.getLogger(__name__)
+
+
+class Reservation(NamedTuple):
+    """What a batch may cost at most, as it counts in the budgets of ``scopes`` on ``day``."""
+
+    tab: Tab
+    scopes: tuple[str, ...]
+    day: str
+    wake: Callable[[], None]
+
+    def cancel(self) -> None:
+        """Count nothing, because there is no batch."""
+        self.tab.set(0)
+        self.wake()
 
 
 class Admission:
@@ -72,6 +87,44 @@ class Admission:
             wake=self._wake,
             input_tokens=lambda: offloaded(len(request.raw), _input_tokens, request),
         )
+
+    async def reserve(self, request: Request, amount: int) -> Reservation | None:
+        """Count what a batch may cost at most; None without budgets. Raises ``Refused`` if a hard budget has less left.
+
+        The amount counts before it is checked, so two batches at the same moment cannot both use what is left.
+        """
+        budgets = self._budgets
+        if not budgets:
+            return None
+        scopes, today = scopes_of(folded(request.user), request.groups), budgets.today()
+        tab = budgets.book.open(scopes, today)
+        tab.set(amount)
+        found = Reservation(tab, scopes, today.isoformat(), self._wake)
+        if _has_hard(budgets.of_user(request.user, request.groups)):
+            try:
+                await self._up_to_date()
+                self._check_room(request, amount)
+            except BaseException:
+                found.cancel()
+                raise
+        return found
+
+    def _check_room(self, request: Request, amount: int) -> None:
+        """Raise ``Refused`` if a budget was spent before this amount, or is exceeded with it."""
+        budgets = self._budgets
+        standings = budgets.standings(budgets.of_user(request.user, request.groups))
+        hard = [one for one in standings if not one.budget.soft]
+        spent = foremost(one for one in hard if one.spent - amount >= one.limit)
+        if spent is not None:
+            raise budget_reached(spent, self._clock(), budgets.configured.timezone)
+        exceeded = foremost(one for one in hard if one.spent > one.limit)
+        if exceeded is not None:
+            raise too_little_left(exceeded, amount, budgets.configured.timezone)
+
+    def correct(self, scopes: Iterable[str], day: str, change: int) -> None:
+        """Replace the reserved amount of a batch by its real cost, on the day on which it was reserved."""
+        self._budgets.book.add(scopes, change, day=day)
+        self._wake()
 
     def lacks_price(self, request: Request, model: str) -> bool:
         """Whether the user may not use a model of config.yaml, because a deployment of it has no known price.

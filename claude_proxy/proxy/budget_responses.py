@@ -72,6 +72,17 @@ def budget_reached(standing: Standing, now: float, timezone: tzinfo) -> Refused:
     return Refused(429, _sentence(standing, timezone), headers, kind=BILLING_ERROR)
 
 
+def too_little_left(standing: Standing, amount: int, timezone: tzinfo) -> Refused:
+    """Return the error for a batch that may cost more than what is left of a budget; the standing includes its amount."""
+    left = dollars(max(0, standing.limit - standing.spent + amount))
+    words = (
+        f"This batch may cost up to {dollars(amount)}, and {left} of {_whose(standing)} ({dollars(standing.limit)}) is left. "
+        "The input and max_tokens of each request count, at the price of batches: send a smaller batch, or lower max_tokens. "
+        f"The budget resets {moment(standing.resets_at, timezone)}, and the proxy's operator can raise it."
+    )
+    return Refused(429, words, [("x-should-retry", "false")], kind=BILLING_ERROR)
+
+
 def store_unavailable() -> Refused:
     """Return the error while the amounts of other processes are not known, if the operator wants requests to be refused."""
     return Refused(
@@ -100,14 +111,19 @@ def _resets(standing: Standing) -> dict[str, str]:
     return {"reset": at, "overage-reset": at}
 
 
-def _sentence(standing: Standing, timezone: tzinfo) -> str:
+def _whose(standing: Standing) -> str:
+    """Return a budget in words, inside of a sentence."""
     scope, period = standing.budget.scope, PERIOD_NAMES[standing.period]
-    amount = dollars(standing.limit)
-    what = f"The {period} budget of all users of this proxy"
     if scope.startswith(USER):
-        what = f"Your {period} budget"
-    elif scope.startswith(GROUP):
-        what = f"The {period} budget of the group {scope.removeprefix(GROUP)}"
+        return f"your {period} budget"
+    if scope.startswith(GROUP):
+        return f"the {period} budget of the group {scope.removeprefix(GROUP)}"
+    return f"the {period} budget of all users of this proxy"
+
+
+def _sentence(standing: Standing, timezone: tzinfo) -> str:
+    amount, whose = dollars(standing.limit), _whose(standing)
+    what = f"{whose[0].upper()}{whose[1:]}"
     resets = moment(standing.resets_at, timezone)
     return f"{what} ({amount}) is spent; it resets {resets}, and the proxy's operator can raise it."
 

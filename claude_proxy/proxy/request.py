@@ -127,7 +127,7 @@ def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
 def parse_body(raw: bytes) -> dict[str, Any]:
     """Parse a Messages request; raise ``Refused`` if it is not a JSON object with a model."""
     try:
-        body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
+        body = json.loads(raw, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         raise Refused(400, "The body is not JSON.") from None
     if not isinstance(body, dict):
@@ -146,7 +146,7 @@ def parse_body(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
     """Return a number; raise ``ValueError`` if JSON cannot represent it or it is too large to be written again."""
     number = float(text)
     if not math.isfinite(number):

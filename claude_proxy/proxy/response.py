@@ -30,7 +30,7 @@ from claude_proxy.anthropic.sse import KEEPALIVE
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.asgi import Headers, Send, encoded
 from claude_proxy.credentials.redaction import Redactor
-from claude_proxy.credentials.stream_redaction import ErrorEventRedactor, StreamRedactor
+from claude_proxy.credentials.stream_redaction import ErrorEventRedactor, StreamRedactor, Unchanged
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.charge import Charge
 from claude_proxy.proxy.journal import Journal
@@ -88,7 +88,7 @@ class ClientResponse:
         self._tail = b""
         # The length of the body so far.
         self._size = 0
-        self._cleaner: StreamRedactor | ErrorEventRedactor | None = None
+        self._cleaner: StreamRedactor | ErrorEventRedactor | Unchanged | None = None
         # The request's cost; None without budgets.
         self.charge: Charge | None = None
 
@@ -110,14 +110,16 @@ class ClientResponse:
         """Record the rule of ``config.yaml`` that chose the model; the response names it in a header."""
         self._rule = rule
 
-    async def begin(self, status: int, headers: Headers, *, of_claude: bool = False) -> None:
-        """Send the status. From now on no retry and no fallback is possible."""
+    async def begin(self, status: int, headers: Headers, *, of_claude: bool = False, unchanged: bool = False) -> None:
+        """Send the status. From now on no retry and no fallback is possible. With ``unchanged``, the body keeps its bytes."""
         if self.begun:
             return
         early, self.state = self.state is State.EARLY, State.PASSING
         if of_claude:
             # A message of Claude is sent unchanged.
             self._cleaner = ErrorEventRedactor(self._forms_of_secrets)
+        if unchanged:
+            self._cleaner = Unchanged()
         if not early:
             headers = self.charge.headers(headers) if self.charge else headers
             await self._start(status, self._clean_headers(headers))

@@ -1,4 +1,4 @@
-"""The source of a request's Claude credentials: the pool, or a single one of the client or the deployment."""
+"""The source of a request's Claude credentials: the pool, one key of it, or one of the client or the deployment."""
 
 import functools
 from typing import Protocol
@@ -174,3 +174,14 @@ class SingleSource:
 
     def confirm_unknown_refusal(self, credential: Credential, response: UpstreamResponse) -> None:
         """A single credential cannot be compared with another one."""
+
+
+class PinnedSource(SingleSource):
+    """The one API key that has what a request is about. Nothing else is tried, and the pool learns from its response."""
+
+    def __init__(self, pool: Pool, credential: Credential) -> None:
+        super().__init__(credential)
+        self._pool = pool
+
+    def record_response(self, credential: Credential, verdict: Verdict, response: UpstreamResponse) -> None:
+        self._pool.record_response(credential, verdict, response)

@@ -31,6 +31,7 @@ from claude_proxy.proxy.lanes.demo_lane import DemoLane
 from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
+from claude_proxy.server.anthropic_api import AnthropicApi
 from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.gateway import ClientRoute
 from claude_proxy.server.history_routes import HistoryRoutes
@@ -110,6 +111,7 @@ class App:
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry = ConfiguredTelemetry(lambda: config.telemetry)
+        self.anthropic = AnthropicApi(settings, config, self.pool, confirm=confirm, clock=clock)
         self.serving = self._serving(Meter(count), completions)
         self.client_models = CurrentModels(config, settings, listed_window)
         self._records: list[Record] = []
@@ -164,7 +166,7 @@ class App:
         )
 
     def _lanes(self, meter: Meter, completions: Endpoint | None) -> dict[Lane, LaneOf]:
-        settings, config = self.settings, self.config
+        settings, config, objects = self.settings, self.config, self.anthropic.objects
         web = SearchClient(self.client, lambda: config.web_search)
 
         def chat(endpoint: Endpoint) -> ChatLane:
@@ -172,7 +174,7 @@ class App:
 
         return {
             Lane.CLAUDE: ClaudeLane(
-                settings, self.hosts, self.pool, self.client, self._clock, groups=lambda: config.pool_groups
+                settings, self.hosts, self.pool, self.client, self._clock, groups=lambda: config.pool_groups, objects=objects
             ),
             Lane.MESSAGES: MessagesLane(self.client, meter, web),
             Lane.CHAT: chat(HttpEndpoint(self.client)),
@@ -182,7 +184,7 @@ class App:
 
     def _shared(self) -> CombinedState:
         """Return what the processes share."""
-        usage = *self.history.shared, self.recent, self.running, *self.budgets.parts
+        usage = *self.history.shared, self.recent, self.running, *self.budgets.parts, self.anthropic.shared
         return CombinedState(self.pool, *usage, self.request_limits, self.sign_in.shared, *self.overview.parts)
 
     def _overview(self, *, is_shared: bool) -> Overview:

@@ -41,19 +41,32 @@ class ModelRequests:
         self._record = record
         self._prices = prices
 
-    async def serve(self, scope: Scope, caller: Caller, receive: Receive, outlet: ClientResponse, respond: Respond) -> None:
+    async def serve(
+        self,
+        scope: Scope,
+        caller: Caller,
+        receive: Receive,
+        outlet: ClientResponse,
+        respond: Respond,
+        *,
+        of_model: bool = True,
+        limited: bool = True,
+    ) -> None:
         """Call ``respond`` if the caller's limits and budgets allow it.
 
-        A request ends early if the client disconnects, its user is removed or the server stops.
+        A request ends early if the client disconnects, its user is removed or the server stops. Without ``of_model`` it uses no
+        model: it costs nothing and has no record. Without ``limited``, the limits on requests do not apply either.
         """
         arrived = time.time()
         under_way = UnderWay(outlet)
         watched = under_way.watch(scope, receive)
         try:
-            limited = nullcontext() if outlet.request.counts_tokens else self._request_limits.admitted(caller.name)
-            running = nullcontext() if outlet.request.counts_tokens else self._running.counted(caller.name)
-            with limited, running, self._revocation.watched(caller, under_way.revoke):
-                outlet.charge = await self._admission.admit(outlet.request, outlet.journal) if self._admission else None
+            counts = limited and not outlet.request.counts_tokens
+            admitted = self._request_limits.admitted(caller.name) if counts else nullcontext()
+            running = self._running.counted(caller.name) if counts and of_model else nullcontext()
+            with admitted, running, self._revocation.watched(caller, under_way.revoke):
+                if self._admission is not None and of_model:
+                    outlet.charge = await self._admission.admit(outlet.request, outlet.journal)
                 await respond(under_way)
         except Refused as refused:
             await outlet.refuse(refused.refusal())
@@ -69,5 +82,5 @@ class ModelRequests:
             await outlet.conclude()
             if outlet.charge is not None:
                 await outlet.charge.finish()
-            if self._record is not None:
+            if self._record is not None and of_model:
                 self._record(outlet.record(arrived, self._prices))

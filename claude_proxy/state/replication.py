@@ -44,6 +44,10 @@ LIMITS = (
     ("suspect:", 7200.0, 20_000),
     ("browser:", 1200.0, 50_000),  # sessions of browsers at the sign-in page, which last ten minutes
     ("device:", 1200.0, 50_000),  # codes of `/login`, which are valid for ten minutes
+    # Objects at Anthropic (``credentials/made_objects.py``), and which process has counted the results of a batch.
+    ("batch:", 40 * 86400.0, 20_000),
+    ("batch-counted:", 40 * 86400.0, 20_000),
+    ("file:", 400 * 86400.0, 20_000),
 )
 
 

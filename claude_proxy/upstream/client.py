@@ -33,6 +33,8 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 600.0
 # How long an idle connection is kept. Anthropic keeps its side open for minutes.
 IDLE_SECONDS = 30.0
+# The time limit for a body that arrives in parts, in seconds: 500 MB at 2 Mbit/s.
+UPLOAD_SECONDS = 2000.0
 # A larger body is sent in parts of this size, so that other requests are served in between.
 PART_BYTES = 256 * 1024
 # A body of this size is sent immediately; above 64 KiB aiohttp waits until the upstream reads.
@@ -223,7 +225,7 @@ class UpstreamClient:
         self,
         url: str,
         headers: Headers,
-        body: bytes,
+        body: bytes | AsyncIterator[bytes],
         *,
         read_seconds: float = READ_SECONDS,
         method: str = "POST",
@@ -231,20 +233,23 @@ class UpstreamClient:
     ) -> StreamedResponse:
         """Send a request and return the response with its headers. Raises ``UnreachableError`` and ``TimedOutError``.
 
-        ``on_sent`` is called when there is a connection, on which the request is sent next.
+        ``on_sent`` is called when there is a connection, on which the request is sent next. A body in parts is sent once, on a
+        new connection, within ``UPLOAD_SECONDS``; an exception of its iterator ends the request.
         """
         if self._kept is None or self._new is None:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
         named = [pair if pair[1].isascii() else (pair[0], _raw(pair[1])) for pair in headers]
-        if len(body) > PART_BYTES:
-            named.append(("content-length", str(len(body))))
+        size = len(body) if isinstance(body, bytes) else None
+        if size is not None and size > PART_BYTES:
+            named.append(("content-length", str(size)))
+        sessions = (self._new,) if size is None else (self._kept, self._new)
         try:
             target = method, URL(url, encoded=True)
-            sending = self._send((self._kept, self._new), target, named, body, _limits(read_seconds), sent=_Sent(on_sent))
-            if len(body) <= UNREAD_BYTES:
+            sending = self._send(sessions, target, named, body, _limits(read_seconds), sent=_Sent(on_sent))
+            if size is not None and size <= UNREAD_BYTES:
                 return await sending
             # aiohttp's own timer starts after the body is sent; this one ends a request whose body the upstream does not read.
-            async with asyncio.timeout(CONNECT_SECONDS + 2 * read_seconds):
+            async with asyncio.timeout(CONNECT_SECONDS + 2 * read_seconds if size is not None else UPLOAD_SECONDS):
                 return await sending
         except TimeoutError as error:
             raise TimedOutError(_kind(error)) from None
@@ -256,7 +261,7 @@ class UpstreamClient:
         sessions: Sequence[aiohttp.ClientSession],
         target: tuple[str, URL],
         headers: list[tuple[str, str]],
-        body: bytes,
+        body: bytes | AsyncIterator[bytes],
         limits: aiohttp.ClientTimeout,
         *,
         sent: _Sent,
@@ -266,7 +271,7 @@ class UpstreamClient:
         method, url = target
         options = self._options(url)
         for session in sessions:
-            content = _parts(body) if len(body) > PART_BYTES else body
+            content = _parts(body) if isinstance(body, bytes) and len(body) > PART_BYTES else body
             try:
                 response = await session.request(method, url, data=content, headers=headers, timeout=limits, **options)
                 return StreamedResponse(response)

@@ -4,9 +4,10 @@ import functools
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from claude_proxy.access.routes import SHARED_NAMES
-from claude_proxy.anthropic.errors import Refusal, own_refusal
+from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal
 from claude_proxy.anthropic.sse import event_data
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
@@ -17,6 +18,7 @@ from claude_proxy.credentials.pool import Pool, PoolRequest
 from claude_proxy.credentials.response_rules import Action
 from claude_proxy.credentials.scope import COUNT_TOKENS, FAST, MESSAGES, STANDARD, Scope
 from claude_proxy.providers.endpoints import Hosts, model_family
+from claude_proxy.proxy.account_objects import AccountObjects
 from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED, STREAM, Attempt, failed_stream, messages_url, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
@@ -24,7 +26,7 @@ from claude_proxy.proxy.pool_refusals import Counts, closed_pool, exhausted_pool
 from claude_proxy.proxy.relay import FailedStream, Renaming
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.rotation import Judged, NoCredentialAvailable, Rotation, body_for_claude
-from claude_proxy.proxy.sources import PoolSource, SingleSource, Source
+from claude_proxy.proxy.sources import PinnedSource, PoolSource, SingleSource, Source
 from claude_proxy.proxy.waiting import WaitQueues
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError, UnreadableError, UpstreamClient, UpstreamError
 
@@ -60,6 +62,13 @@ NO_GROUP_CREDENTIAL = own_refusal(
     "(credentials.yaml, and groups under claude_proxy in config.yaml).",
 )
 
+REFUSED_KEY = own_refusal(
+    503,
+    "claude-proxy: Anthropic rejected the API key that this request needs, because of the batch or the files that it is about. "
+    "The operator finds the reason in the log of the proxy and on its page /pool.",
+    [("x-should-retry", "false")],
+)
+
 
 class ClaudeLane:
     """One per process."""
@@ -73,27 +82,44 @@ class ClaudeLane:
         clock: Callable[[], float],
         *,
         groups: Callable[[], PoolGroups] = lambda: NO_GROUPS,
+        objects: AccountObjects | None = None,
     ) -> None:
+        """``objects`` knows with which API key each file was made."""
         self._settings = settings
         self._hosts = hosts
         self._pool = pool
         self._client = client
         self._clock = clock
         self._groups = groups
+        self._objects = objects
         self._queues = WaitQueues()
 
     async def attempt(self, attempt: Attempt) -> Outcome:
-        """Try one credential after another until a response is final or none is left."""
+        """Try one credential after another until a response is final or none is left.
+
+        A request with files only goes to the API key that has them; no other model can read them either.
+        """
+        request = attempt.request
+        names = attempt.deployment.model, request.name
+        requester = self._groups().requester(request.user, *names, groups=request.groups, known=self._pool.groups)
+        try:
+            key = await self._objects.key_of_request(request, requester) if self._objects is not None else None
+        except Refused as refused:
+            return failed(refused.status, refused.refusal(), final=True)
+        outcome = await self._attempt(attempt, requester, key)
+        return outcome if key is None or outcome.done else replace(outcome, final=True)
+
+    async def _attempt(self, attempt: Attempt, requester: Requester, key: Credential | None) -> Outcome:
+        """Make the attempt, with ``key`` alone if there is one."""
         request, deployment = attempt.request, attempt.deployment
         scope = scope_of(request, deployment.model)
-        names = deployment.model, request.name
-        requester = self._groups().requester(request.user, *names, groups=request.groups, known=self._pool.groups)
-        source = await offloaded(len(request.raw), self._source, attempt, scope, requester)
+        source: Source | None = PinnedSource(self._pool, key) if key is not None else None
+        source = source or await offloaded(len(request.raw), self._source, attempt, scope, requester)
         if source is None:
             if self._mode(request) is TokenMode.ROTATE:
                 return failed(NO_CREDENTIAL.status, NO_CREDENTIAL, of_pool=True, cause="no credential in the pool")
             return failed(NO_LOGIN.status, NO_LOGIN, final=True)
-        attempt.journal.of_client = not source.pooled and request.client.credential is not None
+        attempt.journal.of_client = not source.pooled and key is None and request.client.credential is not None
         rotation = Rotation(
             source,
             request,
@@ -121,20 +147,20 @@ class ClaudeLane:
             cause = "no credential of the pool is for this user" if refusal is NO_GROUP_CREDENTIAL else ""
             return failed(429, refusal, of_pool=True, cause=cause)
         except UpstreamError as error:
-            return _unreachable(error)
+            return unreachable(error)
         finally:
             rotation.release()
 
     async def _taken(self, attempt: Attempt, rotation: Rotation, judged: Judged, source: Source) -> Outcome | None:
         """Return the outcome of a response; None if its first event shows that another credential should be used."""
         if judged.response.status >= 400:
-            return _refused(judged, pooled=source.pooled)
+            return refused(judged, source)
         try:
             return await self._passed(attempt, judged.response)
         except FailedStream as error:
             if rotation.goes_on_after(judged, error.kind, event_data(error.body)):
                 return None
-            return failed_stream(error, _headers(judged.response), judged.response.status)
+            return failed_stream(error, replayed(judged.response), judged.response.status)
 
     async def _passed(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
         if reason := response.rejection_reason:
@@ -143,7 +169,7 @@ class ClaudeLane:
         return await (self._stream if streams else self._whole)(attempt, response)
 
     async def _stream(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
-        outlet, headers = attempt.outlet, _headers(response)
+        outlet, headers = attempt.outlet, replayed(response)
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
             if isinstance(error, FailedStream):
@@ -168,7 +194,7 @@ class ClaudeLane:
         if attempt.capture is not None:
             attempt.capture.feed(content)
         body = Renaming(*renamed(attempt.request.model, attempt.deployment.model)).whole(content)
-        await outlet.begin(response.status, [*_headers(response), ("content-length", str(len(body)))], of_claude=True)
+        await outlet.begin(response.status, [*replayed(response), ("content-length", str(len(body)))], of_claude=True)
         await outlet.end(body)
         return DONE
 
@@ -225,7 +251,8 @@ def renamed(requested: str, sent: str) -> tuple[bytes, re.Pattern[bytes]]:
     return replacement, re.compile(rb'"' + re.escape(name) + date + rb'"')
 
 
-def _headers(response: StreamedResponse) -> list[tuple[str, str]]:
+def replayed(response: StreamedResponse) -> list[tuple[str, str]]:
+    """Return the headers of a response that the client gets."""
     return [pair for pair in response.headers if pair[0] not in NOT_REPLAYED]
 
 
@@ -233,22 +260,23 @@ def _broken(response: StreamedResponse, error: UpstreamError) -> Outcome:
     """Return the outcome of an incomplete response: the client's response ends where Anthropic's did."""
     if isinstance(error, UnreadableError):
         return failed(502, own_refusal(502, f"Anthropic {error}.", []))
-    return failed(502, Refusal(response.status, _headers(response), b"", whole=False))
+    return failed(502, Refusal(response.status, replayed(response), b"", whole=False))
 
 
-def _refused(judged: Judged, *, pooled: bool) -> Outcome:
+def refused(judged: Judged, source: Source) -> Outcome:
     """Return the outcome of an error of Anthropic; the client receives it unchanged."""
     status, action = judged.response.status, judged.verdict.action
     if action is Action.BLOCKED:
         return failed(503, own_refusal(503, BLOCKED, [("x-should-retry", "false")]))
-    if pooled and status in (401, 403):
+    if status in (401, 403) and (source.pooled or isinstance(source, PinnedSource)):
         # Claude Code would take it as the user's own error, and delete the user's login.
-        return failed(status, refused_pool(60))
+        return failed(status, refused_pool(60) if source.pooled else REFUSED_KEY)
     final = action in (Action.CLIENT, Action.API_KEY, Action.REPAIR) or (action is Action.NEXT and status != 429)
-    return failed(status, Refusal(status, _headers(judged.response), judged.body), final=final)
+    return failed(status, Refusal(status, replayed(judged.response), judged.body), final=final)
 
 
-def _unreachable(error: UpstreamError) -> Outcome:
+def unreachable(error: UpstreamError) -> Outcome:
+    """Return the outcome of an attempt to which there is no response."""
     late = isinstance(error, TimedOutError)
     words = "Anthropic did not respond to the proxy in time" if late else "The proxy cannot reach Anthropic"
     if isinstance(error, UnreadableError):

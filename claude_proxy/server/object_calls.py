@@ -1,0 +1,202 @@
+"""What requests about batches and about files have in common: find the object and its key, ask Anthropic, list."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from claude_proxy.access.routes import Role
+from claude_proxy.anthropic.errors import Refused
+from claude_proxy.anthropic.messages import to_json
+from claude_proxy.asgi import Headers, Receive, Scope
+from claude_proxy.credentials.credential import Credential
+from claude_proxy.credentials.made_objects import MAX_ID, MadeObject, ObjectKind
+from claude_proxy.proxy.account_objects import AccountObjects
+from claude_proxy.proxy.account_requests import AccountRequests, Call, Failed
+from claude_proxy.proxy.request import Request
+from claude_proxy.proxy.response import ClientResponse
+from claude_proxy.server.doors import Head
+
+# Anthropic's own numbers, but for the largest page: each object of it is a request to Anthropic.
+USUAL_PAGE, LARGEST_PAGE, MOST = 20, 100, 1000
+# How many objects of a page are asked for at the same time, and how often a page is filled again after some were gone.
+AT_ONCE = 8
+ROUNDS = 3
+AFTER, BEFORE, LIMIT = "after_id", "before_id", "limit"
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
+
+
+class Operation(Enum):
+    """What a request does with an object, or with all of a kind."""
+
+    MAKE = auto()
+    LIST = auto()
+    RETRIEVE = auto()
+    CANCEL = auto()
+    DELETE = auto()
+    CONTENT = auto()
+
+
+class Asked(NamedTuple):
+    """One request; ``id`` is empty for an operation on all objects. ``receive`` reads the body of an upload."""
+
+    operation: Operation
+    id: str
+    scope: Scope
+    head: Head
+    request: Request
+    receive: Receive
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller has the master key."""
+        return self.head.caller.role is Role.ADMIN
+
+
+class Page(NamedTuple):
+    """A part of a list, and whether there is more in the direction in which it was asked for."""
+
+    objects: list[MadeObject]
+    has_more: bool
+
+
+# Changes an object of Anthropic's before the client gets it.
+Edit = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class ObjectCalls:
+    """The requests about one kind of objects, whose routes begin with ``base``. One for each kind and process."""
+
+    def __init__(self, kind: ObjectKind, base: str, objects: AccountObjects, requests: AccountRequests) -> None:
+        self.kind = kind
+        self.base = base
+        self.objects = objects
+        self.requests = requests
+
+    async def target(self, asked: Asked) -> tuple[MadeObject | None, Credential]:
+        """Return the object of a request and its key; no object for a client's own credential. Raises ``Refused``."""
+        own = self.objects.keys.own(asked.request.client)
+        if own is not None:
+            return None, own
+        made = await self.objects.find(self.kind, asked.id, asked.request.user, is_admin=asked.is_admin)
+        return made, self.objects.keys.of(made)
+
+    async def relay(self, asked: Asked, outlet: ClientResponse, edit: Edit, *, action: str = "") -> None:
+        """Pass the request on, and its response, a JSON object."""
+        made, key = await self.target(asked)
+        path = f"{self.base}/{asked.id}{f'/{action}' if action else ''}"
+        call = Call(asked.scope["method"], path, asked.request.query)
+        found, headers = await self.requests.read(asked.request, key, call, outlet.redact)
+        if made is not None and asked.operation is Operation.DELETE:
+            await self.objects.discard(made)
+        await send_json(outlet, edit(found), headers)
+
+    async def send_list(self, asked: Asked, outlet: ClientResponse, edit: Edit) -> None:
+        """Send a page of the caller's objects, each as Anthropic describes it now."""
+        own = self.objects.keys.own(asked.request.client)
+        if own is not None:
+            call = Call("GET", self.base, asked.request.query)
+            found, headers = await self.requests.read(asked.request, own, call, outlet.redact)
+            data = found.get("data")
+            entries = [edit(one) if isinstance(one, dict) else one for one in data] if isinstance(data, list) else data
+            await send_json(outlet, found | {"data": entries}, headers)
+            return
+        query = _query(asked.request.query)
+        every = await self.objects.of_caller(self.kind, asked.head.caller)
+        for _ in range(ROUNDS):
+            page = page_of(every, query, self.objects.keys.knows)
+            found_now = await self._described(asked, page.objects, outlet)
+            gone = {made.id for made, one in zip(page.objects, found_now, strict=True) if one is None}
+            if not gone:
+                break
+            every = [replace(one, deleted=True) if one.id in gone else one for one in every]
+        described = [edit(one) for one in found_now if one is not None]
+        first, last = (page.objects[0].id, page.objects[-1].id) if page.objects else (None, None)
+        await send_json(outlet, {"data": described, "has_more": page.has_more, "first_id": first, "last_id": last}, ())
+
+    async def _described(self, asked: Asked, page: list[MadeObject], outlet: ClientResponse) -> list[dict[str, Any] | None]:
+        """Return the objects as Anthropic describes them; None for one that it does not find.
+
+        That one stays recorded: Anthropic also finds nothing without the header that its beta needs.
+        """
+        free = asyncio.Semaphore(AT_ONCE)
+        query = "beta=true" if "beta=true" in asked.request.query.split("&") else ""
+
+        async def describe(made: MadeObject) -> dict[str, Any] | None:
+            async with free:
+                call = Call("GET", f"{self.base}/{made.id}", query)
+                try:
+                    return (await self.requests.read(asked.request, self.objects.keys.of(made), call, outlet.redact))[0]
+                except Failed as failed:
+                    if failed.refusal.status != 404:
+                        raise
+                    return None
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_caught(describe(made))) for made in page]
+        found = [task.result() for task in tasks]
+        for one in found:
+            if isinstance(one, Exception):
+                raise one
+        return [one for one in found if not isinstance(one, Exception)]
+
+
+async def _caught(work: Any) -> dict[str, Any] | Failed | Refused | None:
+    """Return the result or the error: one error must not hide behind a group of errors."""
+    try:
+        return await work  # type: ignore[no-any-return]
+    except (Failed, Refused) as error:
+        return error
+
+
+def page_of(every: list[MadeObject], query: dict[str, str], is_there: Callable[[MadeObject], bool]) -> Page:
+    """Return the page of a query from all objects, the newest first. Raises ``Refused`` for an invalid query.
+
+    A cursor may be a deleted object, or one that ``is_there`` leaves out.
+    """
+    wanted = query.get(LIMIT, str(USUAL_PAGE))
+    if not (wanted.isascii() and wanted.isdecimal() and len(wanted) < 5 and 0 < int(wanted) <= MOST):
+        raise Refused(400, f"{LIMIT}: Input should be a number from 1 to {MOST}")
+    if AFTER in query and BEFORE in query:
+        raise Refused(400, f"{AFTER} and {BEFORE} cannot be used together")
+    size = min(int(wanted), LARGEST_PAGE)
+    cursor = next((name for name in (AFTER, BEFORE) if name in query), None)
+    at = (0.0, "")
+    if cursor is not None:
+        found = next((one for one in every if one.id == query[cursor]), None)
+        if found is None:
+            raise Refused(400, f"{cursor}: not found")
+        at = found.place
+    there = [one for one in every if not one.deleted and is_there(one)]
+    if cursor == BEFORE:
+        newer = [one for one in there if one.place > at]
+        return Page(newer[-size:], len(newer) > size)
+    older = [one for one in there if one.place < at] if cursor else there
+    return Page(older[:size], len(older) > size)
+
+
+def _query(query: str) -> dict[str, str]:
+    """Return the values of a query; raise ``Refused`` for a filter that the proxy does not know of its objects."""
+    try:
+        found = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True, max_num_fields=20).items()}
+    except ValueError:
+        raise Refused(400, "The query has too many fields.") from None
+    if "scope_id" in found:
+        raise Refused(400, "scope_id: this proxy lists only the files that were uploaded through it, which have no scope")
+    return found
+
+
+def is_id(value: object) -> bool:
+    """Whether a value of Anthropic's response is an id, which may be a part of a path."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+async def send_json(outlet: ClientResponse, found: dict[str, Any], headers: Headers) -> None:
+    """Send a JSON object."""
+    body = to_json(found)
+    sent = [*headers, ("content-type", "application/json"), ("content-length", str(len(body)))]
+    await outlet.begin(200, sent)
+    await outlet.end(body)
