@@ -360,6 +360,68 @@ async def test_an_upstream_that_reads_nothing(monkeypatch):
             writer.close()
 
 
+async def parts_of(*parts):
+    """The parts of a body; an event is waited for, and an exception is raised in its turn."""
+    for part in parts:
+        if isinstance(part, asyncio.Event):
+            await part.wait()
+        elif isinstance(part, Exception):
+            raise part
+        else:
+            yield part
+
+
+async def test_a_body_in_parts_is_sent_as_it_arrives():
+    """Each part is sent before the next one is there, with the length that was announced."""
+    arrived = asyncio.Event()
+
+    async def respond(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"content-length: 6\r\n" in head.lower()
+        assert await reader.readexactly(3) == b"abc"
+        arrived.set()
+        assert await reader.readexactly(3) == b"def"
+        writer.write(OK)
+        writer.close()
+
+    client = UpstreamClient(ANY_CERTIFICATES)
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        response = await client.send(url, [("content-length", "6")], parts_of(b"abc", arrived, b"def"))
+        assert await response.read() == b"ok"
+        response.close()
+        await client.close()
+
+
+async def test_a_body_in_parts_that_ends_early():
+    """If the body cannot be read to its end, the upstream gets no whole request, and there is no second attempt."""
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def respond(reader, writer):
+        received.put_nowait(await reader.read())
+        writer.close()
+
+    client = UpstreamClient(ANY_CERTIFICATES)
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(UpstreamError):
+            await client.send(url, (), parts_of(b"abc", ConnectionAbortedError()))
+        request = await received.get()
+        await client.close()
+    assert b"abc" in request
+    assert not request.endswith(b"0\r\n\r\n")
+    assert received.empty()
+
+
+async def test_a_body_in_parts_uses_a_connection_of_its_own():
+    """It could not be sent again, so it does not meet a kept connection that the upstream has closed."""
+    async with between([OK], [OK, CLOSE]) as (client, server):
+        await asked(client, server)
+        response = await client.send(server.url, [("content-length", "3")], parts_of(b"abc"))
+        response.close()
+    assert [seen.connection for seen in server.seen] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

@@ -46,9 +46,9 @@ def test_a_wrong_token_is_refused_in_anthropics_shape(poolless, upstream, header
     assert upstream.seen == []
 
 
-CLOSED = ["/v1/chat/completions", "/chat/completions", "/v1/responses", "/v1/messages/batches", "/v1/files", "/v1/embeddings"]
+CLOSED = ["/v1/chat/completions", "/chat/completions", "/v1/responses", "/files", "/v1/batches", "/v1/embeddings"]
 CLOSED += [
-    "/anthropic/v1/files",
+    "/anthropic/v1/batches",
     "/bedrock/model/x/invoke",
     "/vertex_ai/v1/x",
     "/openai/v1/chat/completions",
@@ -100,6 +100,10 @@ def test_an_open_proxy_opens_models_and_nothing_else(start_proxy):
     assert proxy.ask(question("demo"), token="whatever").status_code == 200
     for path, headers in itertools.product(ADMINISTRATION, ({}, {"x-litellm-api-key": "sk-1234"})):
         assert httpx.get(f"{proxy.url}{path}", headers=headers, trust_env=False).status_code == 403
+    form = {"files": {"file": b"made up"}, "trust_env": False}
+    assert httpx.post(f"{proxy.url}/v1/files", **form).status_code == 415
+    # No form can send this header. The pool of this proxy has no API key.
+    assert httpx.post(f"{proxy.url}/v1/files", headers={"anthropic-version": "2023-06-01"}, **form).status_code == 501
     assert "WARNING: This proxy is open: everyone" in proxy.output
 
 
