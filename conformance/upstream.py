@@ -175,7 +175,7 @@ def events(whole: dict[str, Any]) -> list[bytes]:
 
 def anthropic_reply(seen: Seen, words: str) -> Reply:
     """Respond with the requested model's name, streamed if requested."""
-    whole = message(seen.json["model"], words)
+    whole = message(seen.json.get("model", ""), words)  # a batch has none
     if seen.json.get("stream"):
         return Reply(headers=EVENTS, body=events(whole))
     return Reply(body=json.dumps(whole).encode())

@@ -555,6 +555,22 @@ async def test_a_body_that_is_too_large(monkeypatch):
         response.close()
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+async def test_a_file_is_no_event(monkeypatch, packed):
+    """A stream has no event beyond a limit; a file has none at all, so it may have any size."""
+    monkeypatch.setattr("claude_proxy.upstream.response_bounds.MAX_EVENT_SIZE", 1000)
+    file = whole(gzip.compress(bytes(10_000)), b"gzip") if packed else whole(bytes(10_000), b"identity")
+    async with between([file], [file]) as (client, server):
+        response = await client.send(server.url, (), b"{}")
+        with pytest.raises(UnreadableError, match="sent an event of more than"):
+            await pieces_of(response)
+        response.close()
+        response = await client.send(server.url, (), b"{}")
+        response.has_no_events()
+        assert b"".join(await pieces_of(response)) == bytes(10_000)
+        response.close()
+
+
 # Connections
 
 

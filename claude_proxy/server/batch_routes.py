@@ -167,6 +167,7 @@ class BatchRoutes:
         made, key = await self._calls.target(asked)
         call = Call("GET", f"{BASE}/{asked.id}/results", asked.request.query)
         response = await self._calls.requests.send(asked.request, key, call, outlet.redact)
+        response.has_no_events()
         results = self._parts.counting.reader(made) if made is not None else None
         try:
             await outlet.begin(200, replayed(response))

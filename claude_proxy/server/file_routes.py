@@ -106,6 +106,7 @@ class FileRoutes:
         _, key = await self._calls.target(asked)
         call = Call("GET", f"{BASE}/{asked.id}/content", asked.request.query)
         response = await self._calls.requests.send(asked.request, key, call, outlet.redact)
+        response.has_no_events()
         try:
             kept = [pair for pair in replayed(response) if pair[0] not in _OWN_HEADERS]
             await outlet.begin(200, [*kept, *AS_A_FILE], unchanged=True)

@@ -156,14 +156,22 @@ class StreamedResponse:
             return str(error)
         return None
 
+    def has_no_events(self) -> None:
+        """Let ``piece`` return a body of any size: it is a file, and no stream of events, each of which is bounded."""
+        self._relayed().has_events = False
+
+    def _relayed(self) -> Bounds:
+        if self._bounds is None:
+            self._bounds = Bounds(self._coding(), by_line=False)
+            self._bounds.endless = True
+        return self._bounds
+
     async def piece(self) -> bytes:
         """Return the next decoded piece of the body, without a limit on the whole; empty at its end.
 
         Cancelling the call loses no data. Raises ``UpstreamError``.
         """
-        if self._bounds is None:
-            self._bounds = Bounds(self._coding(), by_line=False)
-            self._bounds.endless = True
+        bounds = self._relayed()
         try:
             if self._steps is not None:
                 await asyncio.sleep(0)  # one chunk may have many pieces: serve other requests between them
@@ -171,13 +179,13 @@ class StreamedResponse:
                     return piece
                 self._steps = None
             while raw := await self._raw.content.readany():
-                if self._bounds.passes(raw):
+                if bounds.passes(raw):
                     return raw
-                self._steps = self._bounds.feed(raw)
+                self._steps = bounds.feed(raw)
                 if piece := next(self._steps, b""):
                     return piece
                 self._steps = None
-            return b"".join(self._bounds.finish())
+            return b"".join(bounds.finish())
         except READ_ERRORS as error:
             raise _read_error(error) from None
 

@@ -40,7 +40,7 @@ class Bounds:
     """Decodes a response's body in steps of at most ``STEP_BYTES``, and raises ``ResponseTooLarge`` if it exceeds a limit.
 
     1. A response has at most ``MAX_RESPONSE_BYTES``, decoded and encoded, and at most ``MAX_RESPONSE_LINES``.
-    2. A relayed stream (``endless``) has no such limit.
+    2. A relayed stream (``endless``) has no such limit. One without events (``has_events``), such as a file, has none at all.
     3. An event of a relayed stream or of ``text/event-stream`` has at most ``MAX_EVENT_SIZE``; if not relayed, also
        at most ``MAX_EVENT_LINES``.
     4. With ``cut_at`` the body ends there instead; with ``lenient`` it also ends at an error of decoding.
@@ -57,6 +57,7 @@ class Bounds:
         lenient: bool = False,
     ) -> None:
         self.endless = False
+        self.has_events = True
         self._by_line = by_line
         self.full = False
         self._events = events
@@ -146,6 +147,8 @@ class Bounds:
 
     def _count_event(self, piece: bytes) -> None:
         """Count the bytes since the last empty line, which ends an event."""
+        if not self.has_events:
+            return
         if self.endless and piece.endswith(b"\n\n") and self._event + len(piece) <= MAX_EVENT_SIZE:
             self._tail, self._event = b"\n\n", 0
             return
