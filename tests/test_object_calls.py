@@ -5,7 +5,8 @@ import pytest
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.credentials.made_objects import MadeObject, ObjectKind
 from claude_proxy.server import object_calls
-from claude_proxy.server.object_calls import is_id, page_of
+from claude_proxy.server.batch_routes import has_ended
+from claude_proxy.server.object_calls import KEPT_SECONDS, MAX_KEPT_BYTES, Descriptions, is_id, page_of
 
 # The newest first, as a list is: o9 to o0.
 EVERY = [MadeObject(ObjectKind.FILE, f"o{number}", "anna", "key", float(number)) for number in reversed(range(10))]
@@ -90,3 +91,28 @@ def test_what_is_no_id(value):
     """An id of Anthropic's response that could not be a part of a path is none."""
     assert not is_id(value)
     assert is_id("file_011CNha8iCJcU1wXNR6q4V8w")
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_descriptions_that_cannot_change(monkeypatch):
+    """What cannot change is kept for an hour; a batch in progress, a large one and the oldest beyond a number are not."""
+    monkeypatch.setattr(object_calls, "MAX_KEPT", 2)
+    clock = Clock()
+    kept = Descriptions(has_ended, clock)
+    ended = {"processing_status": "ended"}
+    kept.keep("a", ended)
+    kept.keep("b", {"processing_status": "in_progress"})
+    kept.keep("c", ended | {"x": "x" * MAX_KEPT_BYTES})
+    assert [kept.find(identifier) for identifier in "abc"] == [ended, None, None]
+    clock.now += KEPT_SECONDS / 2
+    kept.keep("d", ended)
+    kept.keep("e", ended)
+    assert [kept.find(identifier) for identifier in "ade"] == [None, ended, ended]
+    clock.now += KEPT_SECONDS
+    assert kept.find("d") is None

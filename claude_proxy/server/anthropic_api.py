@@ -17,7 +17,7 @@ from claude_proxy.proxy.batch_counting import BatchCounting
 from claude_proxy.server import batch_routes, file_routes
 from claude_proxy.server.anthropic_door import AnthropicDoor, Parts
 from claude_proxy.server.model_requests import ModelRequests
-from claude_proxy.server.object_calls import ObjectCalls
+from claude_proxy.server.object_calls import Descriptions, ObjectCalls
 from claude_proxy.state.store import Store
 from claude_proxy.upstream.client import UpstreamClient
 from claude_proxy.usage.prices import Prices
@@ -74,8 +74,9 @@ class AnthropicApi:
             self._why_litellm,
             clock,
         )
-        batches = ObjectCalls(ObjectKind.BATCH, batch_routes.BASE, self.objects, sender)
-        files = ObjectCalls(ObjectKind.FILE, file_routes.BASE, self.objects, sender)
+        kept = Descriptions(batch_routes.has_ended, clock), Descriptions(lambda _: True, clock)
+        batches = ObjectCalls(ObjectKind.BATCH, batch_routes.BASE, self.objects, sender, kept[0])
+        files = ObjectCalls(ObjectKind.FILE, file_routes.BASE, self.objects, sender, kept[1])
         serve = {
             ObjectKind.BATCH: batch_routes.BatchRoutes(batches, parts).serve,
             ObjectKind.FILE: file_routes.FileRoutes(files, requester, clock).serve,

@@ -183,6 +183,11 @@ class BatchRoutes:
             response.close()
 
 
+def has_ended(found: dict[str, Any]) -> bool:
+    """Whether a batch will not change any more."""
+    return found.get("processing_status") == "ended"
+
+
 def _as_json() -> list[tuple[str, str]]:
     return [("content-type", "application/json")]
 

@@ -25,6 +25,8 @@ USUAL_PAGE, LARGEST_PAGE, MOST = 20, 100, 1000
 # How many objects of a page are asked for at the same time, and how often a page is filled again after some were gone.
 AT_ONCE = 8
 ROUNDS = 3
+# How many descriptions are kept for lists, how large one is at most, and for how long, in seconds.
+MAX_KEPT, MAX_KEPT_BYTES, KEPT_SECONDS = 5_000, 4096, 3600.0
 AFTER, BEFORE, LIMIT = "after_id", "before_id", "limit"
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
 
@@ -67,14 +69,42 @@ class Page(NamedTuple):
 Edit = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+class Descriptions:
+    """Objects as Anthropic has described them for a list, as long as they cannot change: Anthropic limits requests about them.
+
+    At most ``MAX_KEPT`` are kept, each for ``KEPT_SECONDS``. ``is_final`` returns whether an object cannot change.
+    """
+
+    def __init__(self, is_final: Callable[[dict[str, Any]], bool], clock: Callable[[], float]) -> None:
+        self._is_final = is_final
+        self._clock = clock
+        self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def find(self, identifier: str) -> dict[str, Any] | None:
+        """Return a description that is still valid."""
+        kept = self._kept.get(identifier)
+        return kept[1] if kept is not None and self._clock() - kept[0] < KEPT_SECONDS else None
+
+    def keep(self, identifier: str, found: dict[str, Any]) -> None:
+        """Keep a description, if it is final and not too large."""
+        if self._is_final(found) and len(to_json(found)) <= MAX_KEPT_BYTES:
+            self._kept.pop(identifier, None)
+            self._kept[identifier] = self._clock(), found
+            if len(self._kept) > MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+
+
 class ObjectCalls:
     """The requests about one kind of objects, whose routes begin with ``base``. One for each kind and process."""
 
-    def __init__(self, kind: ObjectKind, base: str, objects: AccountObjects, requests: AccountRequests) -> None:
+    def __init__(
+        self, kind: ObjectKind, base: str, objects: AccountObjects, requests: AccountRequests, descriptions: Descriptions
+    ) -> None:
         self.kind = kind
         self.base = base
         self.objects = objects
         self.requests = requests
+        self._descriptions = descriptions
 
     async def target(self, asked: Asked) -> tuple[MadeObject | None, Credential]:
         """Return the object of a request and its key; no object for a client's own credential. Raises ``Refused``."""
@@ -126,14 +156,18 @@ class ObjectCalls:
         query = "beta=true" if "beta=true" in asked.request.query.split("&") else ""
 
         async def describe(made: MadeObject) -> dict[str, Any] | None:
+            if (kept := self._descriptions.find(made.id)) is not None:
+                return kept
             async with free:
                 call = Call("GET", f"{self.base}/{made.id}", query)
                 try:
-                    return (await self.requests.read(asked.request, self.objects.keys.of(made), call, outlet.redact))[0]
+                    found, _ = await self.requests.read(asked.request, self.objects.keys.of(made), call, outlet.redact)
                 except Failed as failed:
                     if failed.refusal.status != 404:
                         raise
                     return None
+                self._descriptions.keep(made.id, found)
+                return found
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_caught(describe(made))) for made in page]

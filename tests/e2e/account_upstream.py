@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -35,6 +36,9 @@ class AccountUpstream:
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.instead: dict[tuple[str, str], up.Reply] = {}
+        # A batch is made once this is set.
+        self.free = threading.Event()
+        self.free.set()
         self._numbers = itertools.count(1)
 
     def answer(self, seen: up.Seen) -> up.Reply:
@@ -60,6 +64,7 @@ class AccountUpstream:
     def _batches(self, seen: up.Seen, account: Account, rest: str) -> up.Reply:
         identifier, _, action = rest.partition("/")
         if seen.method == "POST" and not identifier:
+            self.free.wait(30)
             identifier = f"msgbatch_{next(self._numbers):04}"
             account.batches[identifier] = seen.json
             return as_json(self._batch(account, identifier))

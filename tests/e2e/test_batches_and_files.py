@@ -2,7 +2,8 @@
 
 import json
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -77,6 +78,15 @@ class Service:
         accounts = self.account.accounts.items()
         (key,) = (key for key, account in accounts if identifier in account.files or identifier in account.batches)
         return key
+
+    def wait_for(self, look: Callable[[], Any]) -> Any:
+        """Look until there is something, and return it."""
+        pause = threading.Event()
+        for _ in range(500):
+            if found := look():
+                return found
+            pause.wait(0.02)
+        raise AssertionError(self.proxy.output)
 
     def spent(self, user: str) -> float:
         """What counts in a user's budget, in USD."""
@@ -251,6 +261,26 @@ def test_a_batch_and_its_results(service):
     assert listed[0] == batch
     canceled = service.call("POST", f"{BATCHES}/{batch['id']}/cancel").json()
     assert (canceled["processing_status"], canceled["results_url"]) == ("canceling", batch["results_url"])
+
+
+def test_a_client_that_leaves_while_its_batch_is_made(service):
+    """A batch that Anthropic makes after its client has left is recorded as the client's, who finds it in the list."""
+
+    def listed():
+        return {one["id"] for one in service.call("GET", BATCHES, "ben").json()["data"]}
+
+    before = listed()
+    body = json.dumps({"requests": [{"custom_id": "a", "params": params()}]}).encode()
+    head = f"POST {BATCHES} HTTP/1.1\r\nhost: x\r\nx-litellm-api-key: {token_of('ben')}\r\ncontent-length: {len(body)}\r\n\r\n"
+    service.account.free.clear()
+    try:
+        with socket.create_connection(("127.0.0.1", service.proxy.port)) as sent:
+            sent.sendall(head.encode() + body)
+            service.wait_for(lambda: [seen for seen in service.upstream.seen if seen.method == "POST"])
+    finally:
+        service.account.free.set()
+    (new,) = service.wait_for(lambda: listed() - before)
+    assert service.call("GET", f"{BATCHES}/{new}", "ben").status_code == 200
 
 
 def test_which_models_a_batch_may_name(service):
