@@ -24,7 +24,7 @@ from claude_proxy.state.rows import Row, skipping_unreadable
 
 DAY = 86400.0
 MAX_ROWS = 20_000
-MAX_OF_USER = 2_000
+MAX_OF_USER = 5_000
 MAX_ID, MAX_NAME = 128, 300
 
 

@@ -23,7 +23,7 @@ from claude_proxy.proxy.request import finite
 from claude_proxy.proxy.rotation import TAGS
 
 BATCH = "batch"
-MAX_REQUESTS, MAX_MODELS = 100_000, 50
+MAX_REQUESTS, MAX_MODELS = 100_000, 20
 SUMMED_AT_ONCE = 1000
 # Fewer bytes are no token, in any script: about four bytes are one in English, three in Chinese.
 BYTES_PER_TOKEN = 3
