@@ -187,6 +187,8 @@ class Gateway:
     async def _without_token(self, scope: Scope, path: str, sent: Headers, receive: Receive, send: Send) -> bool:
         """Serve a request that needs no token, whose whole path is ``path``; return whether it was one."""
         method, route = scope["method"], scope["path"]
+        if (method, route) in MODEL_ROUTES:
+            return False
         if is_greeting(method, route):
             if wants_page(method, route, header_policy.accepted(sent)):
                 await page("start", self._settings)(scope, receive, send)
@@ -369,6 +371,8 @@ class Gateway:
         return caller
 
     def _door(self, method: str, route: str) -> Door | None:
+        if (method, route) in MODEL_ROUTES:
+            return None
         return next((door for door in self._doors if door.serves(method, route)), None)
 
     def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers) -> None:
