@@ -201,7 +201,11 @@ def test_the_pages_are_for_administrators(proxy):
 
 def test_the_other_routes_stay_closed(proxy):
     """With a database, too, no route is open that the header policy does not cover."""
-    for path in ("/v1/chat/completions", "/v1/responses", "/bedrock/model/x/invoke", "/mcp", "/openapi.json", "/credentials"):
+    for path in ("/v1/chat/completions", "/v1/responses"):
+        for token in (new_key(proxy), MASTER_KEY):
+            refused = proxy.ask(question("demo"), path, token)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found"), path
+    for path in ("/bedrock/model/x/invoke", "/mcp", "/openapi.json", "/credentials"):
         for token in (new_key(proxy), MASTER_KEY):
             assert error(proxy.ask(question("demo"), path, token)) == (404, "not_found_error"), path
 
