@@ -99,6 +99,8 @@ def test_what_a_response_may_not_name(body):
         chat_part(type="image_url", image_url={"url": "http://127.0.0.1/"}),
         chat_part(type="image_url", image_url="file:///etc/passwd"),
         chat_part(type="file", file={"file_id": "a"}),
+        chat_part(type="file", file={"file_data": "https://127.0.0.1/a"}),
+        chat_part(type="input_audio", input_audio={"data": "http://127.0.0.1/a", "format": "wav"}),
         chat_part(type="image", source={"type": "url", "url": "http://127.0.0.1/"}),
         CHAT | {"tools": [{"type": "computer_20250124"}]},
     ],
@@ -108,6 +110,14 @@ def test_what_a_chat_completion_may_not_name(body):
     with pytest.raises(Refused) as caught:
         reduced(body, Api.CHAT, HOSTS)
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("given", ["gs://bucket/a", ["hello", " GS://bucket/a"], "s3://bucket/a"])
+def test_an_address_is_no_text(given):
+    """An object of a bucket is not read for embeddings; a text with an address in it is a text."""
+    with pytest.raises(Refused, match="not its address"):
+        reduced({"model": "e", "input": given}, Api.EMBEDDINGS, HOSTS)
+    assert reduced({"model": "e", "input": "see gs://bucket/a"}, Api.EMBEDDINGS, HOSTS)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,10 @@ URLS = frozenset({"audio_url", "file_url", "image_url", "video_url"})
 STORED_PARTS = frozenset({"container_id", "file_id", "vector_store_id", "vector_store_ids"})
 # What an item of a conversation refers to; its own text is elsewhere.
 ITEM_REFERENCE = "item_reference"
+# How much of a content is searched for a URL in its place, in characters.
+LONGEST_START = 200
+# URLs that a provider of embeddings reads with the operator's account.
+BUCKETS = ("gs://", "s3://")
 
 
 def parsed(raw: bytes, api: Api) -> dict[str, Any]:
@@ -100,7 +104,11 @@ def reduced(body: Mapping[str, Any], api: Api, hosts: FetchHosts) -> dict[str, A
     kinds = api.value
     kept = {name: value for name, value in body.items() if name in kinds.fields and value is not None}
     content = body[kinds.content]
-    if api is not Api.EMBEDDINGS:
+    if api is Api.EMBEDDINGS:
+        for text in [content] if isinstance(content, str) else content:
+            if str(text)[:LONGEST_START].lstrip().lower().startswith(BUCKETS) and not hosts.allow(str(text)):
+                raise Refused(400, f"{kinds.content}: should hold the content itself, and not its address.")
+    else:
         for problem in _problems_of_tools(kept.get("tools")):
             raise Refused(400, problem)
         for problem in _problems_of_content(content, hosts):
@@ -176,8 +184,9 @@ def _problems_of_part(part: Mapping[str, Any], hosts: FetchHosts) -> Iterator[st
         address = value.get("url") if isinstance(value, dict) else value
         if address is not None and not _may_be_fetched(address, hosts):
             yield f"{name}: should be a data: URL, or a URL of a host in fetch_hosts of config.yaml."
-    if "://" in str(part.get("file_data") or "")[:200]:
-        yield "file_data: should hold the file itself."
+    for name in ("data", "file_data"):
+        if "://" in str(part.get(name) or "")[:LONGEST_START]:
+            yield f"{name}: should hold the content itself."
     source = part.get("source")
     if isinstance(source, dict) and not is_safe(source, hosts, passes=False):
         yield "source: should hold the content itself, or a URL of a host in fetch_hosts of config.yaml."
