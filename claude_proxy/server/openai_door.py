@@ -16,10 +16,12 @@ from claude_proxy.asgi import App, Receive, Scope, Send, encoded
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.openai_routes import KEY
 from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.lazy import lazy
 from claude_proxy.openai.api_errors import ErrorFormat, last_event
 from claude_proxy.openai.api_requests import ROUTES, Api, as_messages, parsed, reduced, wants_usage, written
 from claude_proxy.providers.endpoints import BLOCK
 from claude_proxy.providers.fetching import FetchHosts
+from claude_proxy.proxy.budget_responses import BILLING_ERROR
 from claude_proxy.proxy.entrance import Entrance, current
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.lanes.openai_lane import OpenaiResponse
@@ -37,6 +39,9 @@ from claude_proxy.upstream import headers as header_policy
 # The headers that LiteLLM gets of these clients.
 SENT = frozenset({"host", header_policy.PROXY_TOKEN})
 KEEPALIVE = b": keep-alive\n\n"
+# The status that the Messages API has for a forbidden model here, and LiteLLM's (1.106.2) for a spent budget, with its words.
+BAD_REQUEST = 400
+SPENT_STATUS, SPENT = 422, "Budget has been exceeded"
 OFF = f"is off: set {KEY}: true under {BLOCK} in config.yaml."
 
 
@@ -46,7 +51,7 @@ class OpenaiRequest(Request):
 
     api: Api = Api.CHAT
 
-    @functools.cached_property
+    @lazy
     def body(self) -> Mapping[str, Any]:
         """What is asked, as a Messages request, for estimates of its tokens."""
         return as_messages(parsed(self.raw, self.api), self.api)
@@ -135,7 +140,7 @@ class OpenaiDoor:
             await self._app(inner, body_alone(body), response)
         finally:
             current.reset(token)
-        return _allowed(entrance.outcome(response.outcome()))
+        return _in_words_of_the_api(entrance.outcome(response.outcome()))
 
 
 def call_of(raw: bytes, api: Api, hosts: FetchHosts) -> tuple[Call, bool]:
@@ -145,10 +150,16 @@ def call_of(raw: bytes, api: Api, hosts: FetchHosts) -> tuple[Call, bool]:
     return Call(api, kept, wants_usage(body)), kept.get("stream") is True
 
 
-def _allowed(outcome: Outcome) -> Outcome:
-    """Return an outcome with 403 for a model that the user may not use: Claude Code alone needs another status."""
+def _in_words_of_the_api(outcome: Outcome) -> Outcome:
+    """Return an outcome with OpenAI's status for a forbidden model and for a spent budget of a virtual key."""
     refusal = outcome.refusal
-    if refusal is None or refusal.reason != MODEL_NOT_ALLOWED or refusal.status != 400:
+    if refusal is None:
         return outcome
-    own = own_refusal(403, error_message(refusal.body, 403), reason=refusal.reason)
-    return replace(outcome, status=403, refusal=own)
+    message = error_message(refusal.body, refusal.status)
+    if refusal.reason == MODEL_NOT_ALLOWED and refusal.status == BAD_REQUEST:
+        own = own_refusal(403, message, reason=refusal.reason)
+    elif refusal.status == SPENT_STATUS and message.startswith(SPENT):
+        own = own_refusal(429, message, kind=BILLING_ERROR)
+    else:
+        return outcome
+    return replace(outcome, status=own.status, refusal=own)
