@@ -63,7 +63,7 @@ def test_words(message, shown):
 
 
 def test_a_response_that_is_no_error():
-    """A good response passes in its parts."""
+    """A good response passes in its parts, without the headers that Claude Code reads."""
     messages = []
 
     async def send(message):
@@ -71,12 +71,14 @@ def test_a_response_that_is_no_error():
 
     async def pass_all():
         form = ErrorFormat(send)
-        await form({"type": "http.response.start", "status": 200, "headers": []})
+        named = [(b"x", b"y"), (b"anthropic-ratelimit-unified-status", b"allowed")]
+        await form({"type": "http.response.start", "status": 200, "headers": named})
         await form({"type": "http.response.body", "body": b"a", "more_body": True})
         assert len(messages) == 2
         await form({"type": "http.response.body", "body": b"b", "more_body": False})
 
     asyncio.run(pass_all())
+    assert messages[0]["headers"] == [(b"x", b"y")]
     assert [message.get("body") for message in messages] == [None, b"a", b"b"]
 
 

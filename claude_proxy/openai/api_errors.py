@@ -12,7 +12,7 @@ from claude_proxy.openai.api_requests import Api
 from claude_proxy.providers.returned import BROKEN_OFF
 
 SERVER_ERROR = "server_error"
-# Headers of an error for Claude Code's users.
+# Headers for Claude Code: the user's budget, in the form of Anthropic's limits.
 HIDDEN_HEADERS = b"anthropic-"
 # What LiteLLM (1.106.2) writes before a provider's message, and after it.
 _PREFIX = re.compile(r"(?:(?:litellm\.)?[A-Za-z_]{1,40}(?:Error|Exception)(?::| -) ?){1,4}")
@@ -93,7 +93,7 @@ def last_event(api: Api, model: str, body: bytes) -> bytes:
 
 
 class ErrorFormat:
-    """ASGI ``send`` that gives errors OpenAI's shape; other responses pass as they are."""
+    """ASGI ``send`` that gives errors OpenAI's shape; other responses pass, without headers for Claude Code."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -102,9 +102,12 @@ class ErrorFormat:
 
     async def __call__(self, message: Message) -> None:
         """Send a message, or keep it until the error is complete."""
-        if message["type"] == "http.response.start" and int(message["status"]) >= 400:
-            self._start = message
-            return
+        if message["type"] == "http.response.start":
+            kept = [pair for pair in message["headers"] if not pair[0].startswith(HIDDEN_HEADERS)]
+            message = {**message, "headers": kept}
+            if int(message["status"]) >= 400:
+                self._start = message
+                return
         if self._start is None:
             await self._send(message)
             return
@@ -113,11 +116,7 @@ class ErrorFormat:
             return
         start, self._start = self._start, None
         body = json.dumps({"error": error_object(bytes(self._body), int(start["status"]))}).encode()
-        kept = [
-            (name, value)
-            for name, value in start["headers"]
-            if not name.startswith(HIDDEN_HEADERS) and name not in (b"content-length", b"content-type")
-        ]
+        kept = [(name, value) for name, value in start["headers"] if name not in (b"content-length", b"content-type")]
         named = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self._send({**start, "headers": [*named, *kept]})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
