@@ -13,7 +13,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request
-from claude_proxy.proxy.response import EARLY_SECONDS, KEEPALIVE_SECONDS, ClientResponse, State
+from claude_proxy.proxy.response import EARLY_SECONDS, KEEPALIVE_SECONDS, ClientResponse, State, StreamFormat
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import read
 from claude_proxy.usage.record import AttemptRecord
@@ -218,6 +218,19 @@ async def test_a_silent_provider_does_not_cost_the_connection():
     await client.response.end()
     await client.response.reassure()
     assert (client.statuses, client.body, client.complete) == ([200], KEEPALIVE * 2 + EVENT, True)
+
+
+async def test_another_format():
+    """A stream of another API has that API's keep-alives, and its form of an error."""
+    client = Client()
+    own = StreamFormat(lambda body: b"data: " + body + b"\n\n", b": keep-alive\n\n")
+    client.response = ClientResponse(
+        client.send, client.response.request, Redactor([]), client.journal, client.clock, stream_format=own
+    )
+    client.clock.now += EARLY_SECONDS
+    await client.response.reassure()
+    await client.response.refuse(REFUSAL)
+    assert client.body == b": keep-alive\n\ndata: " + REFUSAL.body + b"\n\n"
 
 
 async def test_patience_ends_a_minute_after_the_request_came():

@@ -42,6 +42,14 @@ def test_a_model_that_needs_litellm_is_named():
     ]
 
 
+def test_other_clients_are_named():
+    """Requests on OpenAI's routes enter LiteLLM where these are open."""
+    assert said(model_list=[CLAUDE], claude_proxy={"openai_routes": True}) == [
+        "Requests of other clients go through LiteLLM because of claude_proxy.openai_routes",
+        "All other requests go directly to the provider, without LiteLLM",
+    ]
+
+
 def test_a_provider_of_chat_completions_has_nothing_to_say():
     """Its requests go the direct way; a parameter that no lane knows is named, and others are LiteLLM's as before."""
 

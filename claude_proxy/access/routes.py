@@ -8,13 +8,15 @@ from enum import Enum
 from typing import NamedTuple
 
 from claude_proxy.access import administration
-from claude_proxy.anthropic.errors import Refused
+from claude_proxy.anthropic.errors import SEND_TOKEN, Refused
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.config.users import SignedIn
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import PROXY_TOKEN, TOKEN_MODE, Client
 
-# The only routes that call a model. On all others the gateway removes a client's Claude credential.
+# OpenAI's, for other clients; a word in config.yaml opens them.
+OPENAI_ROUTES = frozenset(("POST", f"/v1/{name}") for name in ("chat/completions", "responses", "embeddings"))
+# The only other routes that call a model. On all others the gateway removes a client's Claude credential.
 MODEL_ROUTES = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models"), ("GET", "/models")}
 )
@@ -134,7 +136,7 @@ def identify(client: Client, settings: Settings) -> Caller:
             raise Refused(503, "The proxy cannot check sign-ins at the moment. Please try again later.", [("retry-after", "5")])
         raise Refused(401, "The sign-in has expired or has ended; sign in again with /login.")
     problem = "The token is not this proxy's" if client.tokens else "The proxy's token is missing"
-    raise Refused(401, f"{problem}: send it in the header {PROXY_TOKEN}, or set it as ANTHROPIC_AUTH_TOKEN in Claude Code.")
+    raise Refused(401, f"{problem}: {SEND_TOKEN}.")
 
 
 def sends_access_token(client: Client) -> bool:

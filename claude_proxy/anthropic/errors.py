@@ -23,6 +23,8 @@ RETRY_HEADERS = ("retry-after", "x-should-retry")
 # Reasons for which a model is refused. The log has them instead of the error's type, which other errors have too.
 UNKNOWN_MODEL, MODEL_NOT_ALLOWED, MODEL_NOT_READY = "unknown_model", "model_not_allowed", "model_not_ready"
 UNPRICED_MODEL = "unpriced_model"
+# How a client of the Messages API sends the proxy's token; other clients get other advice.
+SEND_TOKEN = "send it in the header x-litellm-api-key, or set it as ANTHROPIC_AUTH_TOKEN in Claude Code"  # noqa: S105 - advice
 # After these words, LiteLLM's 401 contains the end of the received key, its hash and the name of a table.
 KEY_DETAILS = " Received API Key"
 # And that for a spent budget names the key's alias and the end of the key.

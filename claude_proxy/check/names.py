@@ -25,6 +25,7 @@ OURS = {
         "fetch_hosts",
         "web_search",
         "alerts",
+        "openai_routes",
         "project_tag",
         "managed_settings",
         "rules",

@@ -16,6 +16,7 @@ from claude_proxy.config import (
     managed_settings,
     model_access,
     oidc,
+    openai_routes,
     pool_groups,
     prices,
     project_tag,
@@ -99,6 +100,7 @@ def _mistakes(config: object) -> Iterator[str]:
     yield from request_rules.mistakes(config)
     yield from telemetry.mistakes(config)
     yield from project_tag.mistakes(config)
+    yield from openai_routes.mistakes(config)
     yield from alerts.mistakes(config)
     yield from sign_in.mistakes(config)
     yield from oidc.mistakes(config)
@@ -298,6 +300,7 @@ class ActiveConfig:
         self.telemetry = telemetry.telemetry(loaded, self._environ)
         self.alerts = alerts.Alerts.of(loaded, self._environ)
         self.project_tag = project_tag.project_tag(loaded)
+        self.openai_routes = openai_routes.openai_routes(loaded)
         self.sign_in = sign_in.SignIn.of(loaded)
         self.oidc = oidc.Oidc.of(loaded, self._environ)
         self.managed_settings = managed_settings.ManagedSettings.of(loaded)

@@ -5,7 +5,8 @@ from typing import Any
 
 from claude_proxy.config.deployments import LITELLMS_FORMAT, EndpointLookup, Lane, deployment, no_endpoint
 from claude_proxy.config.features import reasons
-from claude_proxy.providers.endpoints import Hosts
+from claude_proxy.config.openai_routes import KEY, openai_routes
+from claude_proxy.providers.endpoints import BLOCK, Hosts
 
 # For requests that one of the proxy's own lanes sends.
 DIRECTLY = "directly to the provider, without LiteLLM"
@@ -48,7 +49,9 @@ def ways(
         yield f"Requests for {', '.join(dict.fromkeys(names))} go through LiteLLM because of {reason}"
     if others:
         yield f"LiteLLM translates the requests for {', '.join(dict.fromkeys(others))}"
-    if because or others:
+    if is_open := openai_routes(config):
+        yield f"Requests of other clients go through LiteLLM because of {BLOCK}.{KEY}"
+    if because or others or is_open:
         yield f"All other requests go {DIRECTLY}"
 
 

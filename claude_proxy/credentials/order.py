@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from claude_proxy.credentials.credential import Terms
+from claude_proxy.credentials.credential import Credential, Kind, Terms
 
 # The fraction of a window that an active session is assumed to need. Without it every new session would take the credential
 # whose window has just reset, use it up, and move: ten times as many moves in `tests/test_simulation.py`.
@@ -58,11 +58,17 @@ class Requester(NamedTuple):
     """The user of a request (name in folded case), and the groups that the request may use.
 
     Each set of groups is one restriction, by the user or by the model; it may also name credentials (``named``). Without a
-    restriction, only credentials without groups may be used.
+    restriction, only credentials without groups may be used. With ``api_keys_only``, no OAuth token may be used.
     """
 
     user: str = ""
     groups: tuple[frozenset[str], ...] = ()
+    api_keys_only: bool = False
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether there may be credentials that the request may never use, whatever their terms."""
+        return bool(self.groups) or self.api_keys_only
 
 
 ANONYMOUS = Requester()
@@ -89,6 +95,13 @@ def may_use(terms: Terms, requester: Requester, label: str = "") -> bool:
     if not requester.groups:
         return not terms.groups
     return not any(terms.groups.isdisjoint(groups) and named(label) not in groups for groups in requester.groups)
+
+
+def admits(credential: Credential, requester: Requester) -> bool:
+    """Return whether a request may use a credential, by its terms and by its kind."""
+    if requester.api_keys_only and credential.kind is not Kind.API_KEY:
+        return False
+    return may_use(credential.terms, requester, credential.label)
 
 
 def is_owner(terms: Terms, requester: Requester) -> bool:

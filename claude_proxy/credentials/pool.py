@@ -267,7 +267,7 @@ class Pool(LearningPool):
     def _usable_at(self, state: CredentialState, scope: Scope, requester: Requester) -> float:
         """Return when a credential becomes available: after its cooldowns, and when its terms and its price permit."""
         at = max(state.usable_at(scope), 0.0 if self._may_cost(state) else state.extra_until)
-        return max(at, state.withheld_until(scope, requester)) if requester.groups or state in self._with_terms else at
+        return max(at, state.withheld_until(scope, requester)) if requester.is_restricted or state in self._with_terms else at
 
     def _bound(self, label: str, request: PoolRequest, tried: Collection[str], now: float) -> CredentialState | None:
         state = None if label in tried else self._states.get(label)
@@ -276,7 +276,7 @@ class Pool(LearningPool):
     def _excluded(self, request: PoolRequest, tried: Collection[str], now: float) -> set[CredentialState]:
         """Return the credentials that the request has tried, and those whose terms exclude it now."""
         found = {self._states[label] for label in tried if label in self._states}
-        having = self._states.values() if request.requester.groups else self._with_terms
+        having = self._states.values() if request.requester.is_restricted else self._with_terms
         return found | {one for one in having if one.is_busy or one.withheld_until(request.scope, request.requester) > now}
 
     def _best(
@@ -285,7 +285,8 @@ class Pool(LearningPool):
         """Return the available credential with the best rank; among equals the first one at or after the cursor."""
         states = self._kinds[Kind.API_KEY if tier is Tier.API_KEY else Kind.OAUTH]
         is_extra, scope = tier is Tier.EXTRA_USAGE, request.scope
-        excluded = self._excluded(request, tried, now) if tried or self._with_terms or request.requester.groups else None
+        limited = tried or self._with_terms or request.requester.is_restricted
+        excluded = self._excluded(request, tried, now) if limited else None
         filling = {state for state in states if state.ramp.is_full(now)} if moves else None
         self._sessions.discard_inactive(now)
         count = len(states)

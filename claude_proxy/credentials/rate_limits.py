@@ -12,9 +12,9 @@ from claude_proxy.credentials.order import (
     Ramp,
     Requester,
     WindowSummary,
+    admits,
     is_owner,
     is_reserved,
-    may_use,
 )
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 
@@ -202,7 +202,7 @@ class CredentialState:
 
     def may_serve(self, requester: Requester) -> bool:
         """Return whether the requester may use this credential at all."""
-        return may_use(self.credential.terms, requester, self.credential.label)
+        return admits(self.credential, requester)
 
     def withheld_until(self, requested: Scope, requester: Requester) -> float:
         """Return until when the credential's terms exclude the requester, in Unix seconds."""

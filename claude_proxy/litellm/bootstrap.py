@@ -51,6 +51,7 @@ from claude_proxy.proxy.plan import plan
 from claude_proxy.server.app_doors import anthropic_door
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
+from claude_proxy.server.openai_door import OpenaiDoor
 from claude_proxy.server.options import FORCED_ENVIRONMENT
 from claude_proxy.state.redis import RedisStore
 from claude_proxy.usage import request_log
@@ -124,9 +125,10 @@ def install(app: App) -> None:
         *app.budget_routes().routes(),
         *app.request_routes().routes(),
     ]
+    litellm_app = inner.middleware_stack or inner.build_middleware_stack()
     # Middleware cannot be added once the app has started, and callbacks are loaded while it starts.
     inner.middleware_stack = Gateway(
-        inner.middleware_stack or inner.build_middleware_stack(),
+        litellm_app,
         settings,
         app.redactor,
         app.record,
@@ -142,7 +144,10 @@ def install(app: App) -> None:
         sign_in=app.sign_in_routes(),
         loaded=app.load_shared_state,
         client_routes=app.client_routes(),
-        doors=[functools.partial(anthropic_door, app)],
+        doors=[
+            functools.partial(anthropic_door, app),
+            functools.partial(OpenaiDoor, litellm_app, app.config, app.serving, app.redactor),
+        ],
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)

@@ -15,6 +15,7 @@ from claude_proxy.anthropic.errors import Refused, own_refusal
 from claude_proxy.anthropic.messages import FOR_PROVIDERS, THINKING_PARAMETERS
 from claude_proxy.config.deployments import Lane, deployment, parameters, served_as
 from claude_proxy.litellm.lane_client import AttemptRefused, BetasInBody, LaneClient
+from claude_proxy.litellm.openai_attempts import PLACEHOLDER_KEY, prepared
 from claude_proxy.litellm.prices import priced_as
 from claude_proxy.litellm.transport import shared_http
 from claude_proxy.providers import compatibility, request_fields, returned
@@ -29,8 +30,8 @@ from claude_proxy.proxy.relay import close_stream, filtered
 from claude_proxy.proxy.response import KEEPALIVE_SECONDS
 from claude_proxy.server.application import App
 
-# LiteLLM calls Anthropic only with a key; the lane sets the real credential on the request.
-PLACEHOLDER_KEY = "set-by-claude-proxy"
+# LiteLLM's calls for clients with OpenAI's API.
+OPENAI_CALLS = (CallTypes.acompletion, CallTypes.aresponses, CallTypes.aembedding)
 
 
 class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is untyped
@@ -91,7 +92,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         hosts = self.app.hosts
         provider = hosts.provider(str(kwargs.get("model", "")), kwargs.get("custom_llm_provider"), kwargs.get("api_base"))
         entrance = current.get()
-        if call_type is not CallTypes.anthropic_messages or entrance is None:
+        is_openai = entrance is not None and entrance.is_openai and call_type in OPENAI_CALLS
+        if entrance is None or not (is_openai or call_type is CallTypes.anthropic_messages):
             if provider is Provider.CLAUDE:
                 raise AttemptRefused("Claude gets only requests of clients, through /v1/messages")
             return kwargs
@@ -106,6 +108,8 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
         own = _deployment_parameters(kwargs)
         chosen = {**own, **{name: kwargs.get(name) for name in ("model", "custom_llm_provider", "api_base", "api_key")}}
         one = deployment(chosen, hosts, endpoint_lookup=self.app.config.endpoint_lookup, chosen_by_litellm=True)
+        if is_openai:
+            return prepared(kwargs, call_type, one, entrance, self.app, model=model)
         if one.lane is not Lane.LITELLM:
             fields = None if provider is Provider.CLAUDE else {name: kwargs[name] for name in FOR_PROVIDERS if name in kwargs}
             entrance.row = one.row
@@ -126,7 +130,7 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any) -> Any:
         """Remove the thinking from another provider's whole response, and set the requested model's name."""
         entrance = current.get()
-        if entrance is None or not isinstance(response, dict) or not _is_translated(entrance):
+        if entrance is None or entrance.is_openai or not isinstance(response, dict) or not _is_translated(entrance):
             return response
         if problem := entrance.end_problem():
             entrance.refusal = own_refusal(502, problem, [])
@@ -148,10 +152,14 @@ class ClaudeProxy(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unt
             raise
         if first is None:
             return
-        if entrance is None or not _is_translated(entrance):
-            yield first
-            async for chunk in chunks:
-                yield chunk
+        if entrance is None or entrance.is_openai or not _is_translated(entrance):
+            try:
+                yield first
+                async for chunk in chunks:
+                    yield chunk
+            finally:
+                if entrance is not None and entrance.is_openai:
+                    await close_stream(chunks)
             return
         ids = calls_in(entrance.request.body.get("messages"))
         thinking = ThinkingFilter(entrance.request.model, entrance.row, ids, entrance.end_problem)

@@ -7,7 +7,7 @@ from litellm.proxy import proxy_server
 from litellm.proxy._types import UI_TEAM_ID, LitellmUserRoles, ProxyException, UserAPIKeyAuth, hash_token
 from litellm.proxy.auth.auth_checks import _can_object_call_model, get_key_object, get_user_object
 
-from claude_proxy.access.routes import MODEL_ROUTES, Role, identify
+from claude_proxy.access.routes import MODEL_ROUTES, OPENAI_ROUTES, Role, identify
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
@@ -15,7 +15,7 @@ from claude_proxy.upstream import headers as header_policy
 
 # In LiteLLM 1.106.2 only `allowed_routes` closes the other routes: without it a caller without a role can use /health, which
 # calls every model, and /model/info.
-ROUTES = sorted({route for _, route in MODEL_ROUTES})
+ROUTES = sorted({route for _, route in MODEL_ROUTES | OPENAI_ROUTES})
 
 
 async def authenticate(request: Request, settings: Settings) -> UserAPIKeyAuth | str:

@@ -26,6 +26,8 @@ class Entrance:
     planned: bool = False
     # The model for LiteLLM's router; the body still contains the client's model.
     model: str = ""
+    # Whether the client uses OpenAI's API, so that LiteLLM's response is for the client.
+    is_openai: bool = False
     # The dialect of the last attempt's provider.
     row: Dialect = STRICT
     # Whether a lane has already prepared the last attempt's response for the client.
@@ -57,6 +59,11 @@ class Entrance:
         if self._is_shown():
             self.last = outcome
         return outcome
+
+    def record(self, outcome: Outcome) -> None:
+        """Record the outcome of a lane's attempt whose response LiteLLM translates for the client."""
+        if self._is_shown():
+            self.last = outcome
 
     def leave_lanes(self) -> None:
         """Record that the next attempt is LiteLLM's own."""

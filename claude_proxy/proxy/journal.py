@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from claude_proxy.anthropic.usage import StreamSummary, Usage
+from claude_proxy.anthropic.usage import Usage
 from claude_proxy.config.deployments import Lane
 from claude_proxy.providers.endpoints import Provider
 from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED, AttemptRecord
@@ -13,6 +14,16 @@ from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED, AttemptRecord
 MAX_ATTEMPTS = 20
 # The headers in which providers send the id of a request.
 REQUEST_IDS = ("request-id", "x-request-id")
+
+
+class Summary(Protocol):
+    """What is known of a response in progress: its usage so far, and whether that is the usage of the whole response."""
+
+    @property
+    def usage(self) -> Usage: ...
+
+    @property
+    def is_final(self) -> bool: ...
 
 
 @dataclass
@@ -32,7 +43,7 @@ class Journal:
     # The tokens of the response so far; None before the first one. Of a stream in progress, ``summary`` has them, and at its
     # end ``reported`` returns what its provider reported beyond its translation.
     usage: Usage | None = None
-    summary: StreamSummary | None = None
+    summary: Summary | None = None
     reported: Callable[[], Usage] | None = None
     # Whether the last attempt used the client's own Claude credential.
     of_client: bool = False

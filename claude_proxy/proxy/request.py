@@ -41,6 +41,8 @@ class Request:
     groups: tuple[str, ...] = ()
     # The project that the client names for reports of usage; empty without one.
     project: str = ""
+    # Whether Claude may be asked only with an API key, and never with a subscription's token.
+    api_keys_only: bool = False
 
     @property
     def model(self) -> str:

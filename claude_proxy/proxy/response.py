@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
+from typing import NamedTuple
 
 from claude_proxy.anthropic.errors import Refusal, error_event, error_type, kind_of, own_refusal, send_refusal
 from claude_proxy.anthropic.sse import KEEPALIVE
@@ -52,6 +53,16 @@ EVENT_END = b"\n\n"
 RULE = "x-claude-proxy-rule"
 
 
+class StreamFormat(NamedTuple):
+    """The proxy's own events in a stream: an error, made of one in Anthropic's shape, and a keep-alive."""
+
+    error: Callable[[bytes], bytes] = error_event
+    keepalive: bytes = KEEPALIVE
+
+
+MESSAGES = StreamFormat()
+
+
 class State(Enum):
     """The progress of a response."""
 
@@ -72,8 +83,11 @@ class ClientResponse:
         redactor: Redactor,
         journal: Journal,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        stream_format: StreamFormat = MESSAGES,
     ) -> None:
         self._client = send
+        self._format = stream_format
         self.request = request
         self._redactor = redactor
         self.journal = journal
@@ -170,7 +184,7 @@ class ClientResponse:
             await send_refusal(self._client, replace(refusal, headers=[*refusal.headers, *self._own_headers()]))
             return
         self.journal.error = self._error_kind
-        event = refusal.body if b"event: error" in refusal.body else error_event(b" ".join(refusal.body.split(b"\n")))
+        event = refusal.body if b"event: error" in refusal.body else self._format.error(b" ".join(refusal.body.split(b"\n")))
         await self._send_body(event, more=False)
 
     def patience(self) -> float | None:
@@ -188,7 +202,7 @@ class ClientResponse:
             self.state = State.EARLY
             headers = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
             await self._start(200, encoded(self.charge.headers(headers) if self.charge else headers))
-        await self._send_body(KEEPALIVE, more=True)
+        await self._send_body(self._format.keepalive, more=True)
 
     def leave(self) -> bool:
         """Record that the client has disconnected; return whether that ends an unfinished response."""
@@ -226,7 +240,7 @@ class ClientResponse:
             self.status, self._size = self._cut.status, len(self._cut.body)
             await send_refusal(self._client, self._cut)
         else:
-            await self._send_body(error_event(self._cut.body), more=False)
+            await self._send_body(self._format.error(self._cut.body), more=False)
 
     def record(self, at: float, prices: Prices | None = None) -> Record:
         """Return the usage record of the request; ``at`` is its arrival, in Unix seconds."""

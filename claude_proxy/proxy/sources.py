@@ -105,9 +105,10 @@ class PoolSource:
         return left if self._was_admitted else None
 
     @property
-    def _queue(self) -> tuple[Scope, tuple[frozenset[str], ...]]:
+    def _queue(self) -> tuple[Scope, tuple[frozenset[str], ...], bool]:
         """The queue: requests that may use other credentials wait in another one."""
-        return self._request.scope, self._request.requester.groups
+        requester = self._request.requester
+        return self._request.scope, requester.groups, requester.api_keys_only
 
     def _delay(self, tried: frozenset[str], not_before: float) -> float:
         return self._pool.delay(self._request.scope, tried, self._request.requester) or max(

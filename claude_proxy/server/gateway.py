@@ -155,6 +155,8 @@ class Gateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
+        if (door := self._door(method, route)) is not None:
+            send = door.in_format(send)
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         inner = {**scope, "path": route, "raw_path": route.encode()}
         if await self._without_token(inner, scope["path"], sent, receive, send):

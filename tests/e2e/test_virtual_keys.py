@@ -17,7 +17,8 @@ PRICED = """
   - model_name: gpt-priced
     litellm_params: {{model: openai/gpt-4o, api_base: "{url}/openai/v1", api_key: made-up}}
   - model_name: gemini-priced
-    litellm_params: {{model: gemini/gemini-2.5-pro, api_base: "{url}/gemini", api_key: made-up}}"""
+    litellm_params: {{model: gemini/gemini-2.5-pro, api_base: "{url}/gemini", api_key: made-up}}
+claude_proxy: {{openai_routes: true}}"""
 # A model that a key may not use: after a 403 Claude Code would tell its user to log in.
 DENIED = 400, "invalid_request_error"
 PROMPT = "made-up words that only the model may read"
@@ -201,9 +202,37 @@ def test_the_pages_are_for_administrators(proxy):
 
 def test_the_other_routes_stay_closed(proxy):
     """With a database, too, no route is open that the header policy does not cover."""
-    for path in ("/v1/chat/completions", "/v1/responses", "/bedrock/model/x/invoke", "/mcp", "/openapi.json", "/credentials"):
+    for path in ("/bedrock/model/x/invoke", "/mcp", "/openapi.json", "/credentials"):
         for token in (new_key(proxy), MASTER_KEY):
             assert error(proxy.ask(question("demo"), path, token)) == (404, "not_found_error"), path
+
+
+@pytest.mark.parametrize("model", ["gpt", "claude-sonnet-5"])
+def test_a_key_and_the_routes_of_openai(proxy, upstream, model):
+    """A virtual key works on OpenAI's routes for its models, with its budget; an unknown key gets the shape of that API."""
+    key = new_key(proxy, models=[model])
+    chat = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+    for stream in (False, True):
+        assert proxy.ask(chat | {"stream": stream}, "/v1/chat/completions", key).status_code == 200
+        assert proxy.ask({"model": model, "input": "hello", "stream": stream}, "/v1/responses", key).status_code == 200
+    assert [seen.credential for seen in upstream.asked] == [API_KEY if model != "gpt" else PROVIDER_KEYS["OPENAI_API_KEY"]] * 4
+    for body, token, status in ((chat | {"model": "glm"}, key, 403), (chat, "sk-made-up-unknown-key", 401)):
+        refused = proxy.ask(body, "/v1/chat/completions", token)
+        assert (refused.status_code, {*refused.json()["error"]}) == (status, {"message", "type", "param", "code"})
+        assert token not in refused.text
+    assert len(upstream.asked) == 4
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "gpt-priced"])
+def test_a_spent_budget_on_the_routes_of_openai(proxy, upstream, model):
+    """What a streamed response costs there counts against the key's budget, too; a spent one is OpenAI's error for it."""
+    key = new_key(proxy, max_budget=0.00001)
+    chat = {"model": model, "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    assert proxy.ask(chat, "/v1/chat/completions", key).status_code == 200
+    assert in_time(lambda: proxy.ask(chat, "/v1/chat/completions", key).status_code == 429)
+    refused = proxy.ask(chat, "/v1/chat/completions", key)
+    assert (refused.json()["error"]["code"], refused.headers["x-should-retry"]) == ("insufficient_quota", "false")
+    assert "Budget has been exceeded" in refused.json()["error"]["message"]
 
 
 def test_no_secret_and_no_conversation_is_kept(proxy, postgres):

@@ -34,6 +34,15 @@ ROWS = (
         "a rule of alerts with a wrong name", "claude_proxy:\n  alerts:\n    rules: {pool_lo: false}\n",
         "config.yaml line 26: claude_proxy: alerts: rules: pool_lo is not known; did you mean pool_low?",
     ),
+    # --- the routes for other clients ---
+    at_the_end(
+        "the word for other clients in quotes", 'claude_proxy:\n  openai_routes: "true"\n',
+        "config.yaml line 25: claude_proxy: openai_routes: should be true or false",
+    ),
+    at_the_end(
+        "the word for other clients at the beginning of a line", "openai_routes: true\n",
+        "config.yaml line 24: openai_routes: belongs under claude_proxy",
+    ),
     # --- a model below another section ---
     at_the_end(
         "a model at the end of the file", OWN,

@@ -12,8 +12,8 @@ from claude_proxy.anthropic.sse import event_data
 from claude_proxy.anthropic.usage import usage_of
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings, TokenMode
-from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.order import Requester, may_use
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.order import Requester, admits
 from claude_proxy.credentials.pool import Pool, PoolRequest
 from claude_proxy.credentials.response_rules import Action
 from claude_proxy.credentials.scope import COUNT_TOKENS, FAST, MESSAGES, STANDARD, Scope
@@ -68,6 +68,11 @@ REFUSED_KEY = own_refusal(
     "The operator finds the reason in the log of the proxy and on its page /pool.",
     [("x-should-retry", "false")],
 )
+NO_API_KEY = own_refusal(
+    403,
+    "claude-proxy: a subscription to Claude serves Claude Code alone. For other clients this proxy needs an API key of "
+    "Anthropic that you may use, and has none: the operator adds one with `claude-proxy pool add LABEL`.",
+)
 
 
 class ClaudeLane:
@@ -102,6 +107,7 @@ class ClaudeLane:
         request = attempt.request
         names = attempt.deployment.model, request.name
         requester = self._groups().requester(request.user, *names, groups=request.groups, known=self._pool.groups)
+        requester = requester._replace(api_keys_only=request.api_keys_only)
         try:
             key = await self._objects.key_of_request(request, requester) if self._objects is not None else None
         except Refused as refused:
@@ -116,6 +122,8 @@ class ClaudeLane:
         source: Source | None = PinnedSource(self._pool, key) if key is not None else None
         source = source or await offloaded(len(request.raw), self._source, attempt, scope, requester)
         if source is None:
+            if request.api_keys_only:
+                return failed(NO_API_KEY.status, NO_API_KEY, of_pool=True, cause="no API key for a client of another API")
             if self._mode(request) is TokenMode.ROTATE:
                 return failed(NO_CREDENTIAL.status, NO_CREDENTIAL, of_pool=True, cause="no credential in the pool")
             return failed(NO_LOGIN.status, NO_LOGIN, final=True)
@@ -205,17 +213,19 @@ class ClaudeLane:
 
     def _source(self, attempt: Attempt, scope: Scope, requester: Requester) -> Source | None:
         request, client = attempt.request, attempt.request.client
-        if self._mode(request) is TokenMode.ROTATE and len(self._pool):
+        has_pool = self._pool.has_any(requester) if request.api_keys_only else len(self._pool) > 0
+        if self._mode(request) is TokenMode.ROTATE and has_pool:
             pool_request = PoolRequest(request.session, scope, requester, request.starts_conversation)
             # Users with a shared name are distinguished by session name: an opening may itself cause a refusal.
             caller = f"{request.user} {request.named_session}" if request.user in SHARED_NAMES else request.user
             return PoolSource(
                 self._pool, pool_request, caller=caller, max_wait=self._settings.max_wait_seconds, queues=self._queues
             )
-        if client.credential:
+        if client.credential and not request.api_keys_only:
             return SingleSource(client.credential)
         key = attempt.deployment.api_key
-        return SingleSource(Credential.of("deployment", key.reveal())) if key else None
+        own = Credential.of("deployment", key.reveal()) if key else None
+        return SingleSource(own) if own and not (request.api_keys_only and own.kind is not Kind.API_KEY) else None
 
     def _mode(self, request: Request) -> TokenMode:
         return TokenMode(request.client.mode) if request.client.mode else self._settings.mode
@@ -230,9 +240,7 @@ class ClaudeLane:
             return closed_pool(seconds)
         if self._pool.all_rejected(scope, requester):
             return refused_pool(seconds)
-        counts = Counts.of(
-            one for one in self._pool.snapshot() if may_use(one.credential.terms, requester, one.credential.label)
-        )
+        counts = Counts.of(one for one in self._pool.snapshot() if admits(one.credential, requester))
         return exhausted_pool(seconds, self._clock(), self._pool.claim(scope, requester), counts)
 
 
