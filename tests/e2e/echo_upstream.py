@@ -60,6 +60,7 @@ class Echo:
         body: dict[str, Any] = sent.json
         text = sent.body.decode()
         version = sent.header("anthropic-version") or body.get("anthropic_version")
+        hours = text.count('"ttl": "1h"') + text.count('"ttl":"1h"')
         betas = sent.header("anthropic-beta") or ",".join(body.get("anthropic_beta", ()))
         return "; ".join(
             (
@@ -70,6 +71,6 @@ class Echo:
                 f"betas {betas or 'none'}",
                 f"version {version or 'none'}",
                 f"thoughts {text.count('thought')}",
-                f"cache marks {text.count('cache_control')}",
+                f"cache marks {text.count('cache_control')}, {hours} for an hour",
             )
         )
