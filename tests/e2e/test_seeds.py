@@ -132,6 +132,7 @@ def printed(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFacto
     (project := home / "project").mkdir()
     variables = dotenv(home, shared_upstream)
     (project / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    (project / ".env").chmod(0o600)
     owners = {value: name for name, value in secrets().items()} | {one: f"oauth-{n}" for n, one in enumerate(POOL, start=1)}
     before, shared_upstream.answer = shared_upstream.answer, Echo(owners)
     proxy = Proxy(project, yaml.safe_dump(configuration(shared_upstream.other_url))).wait_ready()
