@@ -201,6 +201,7 @@ ROUTER_ATTRIBUTES = {
 # The variables that `claude-proxy serve` sets, and the file of LiteLLM's that reads each.
 VARIABLES = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "litellm.litellm_core_utils.get_model_cost_map",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "litellm.anthropic_beta_headers_manager",
     "LITELLM_MODE": "litellm",
     "LITELLM_DONT_SHOW_FEEDBACK_BOX": "litellm.proxy.proxy_server",
     "LITELLM_LOG": "litellm._logging",

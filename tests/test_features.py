@@ -86,6 +86,10 @@ def test_every_reason_is_told(silent):
         (("litellm_settings", "drop_params"), False),
         (("router_settings", "default_fallbacks"), ["glm"]),
         (("general_settings",), None),
+        # As guides for Claude Code have them.
+        (("litellm_settings", "master_key"), "os.environ/LITELLM_MASTER_KEY"),
+        (("litellm_settings", "database_url"), "os.environ/DATABASE_URL"),
+        (("general_settings", "store_model_in_db"), True),
         # What a model's own parameters ask for is the deployment's matter.
         (("model_list", 0, "litellm_params", "timeout"), 60),
         (("model_list", 0, "litellm_params", "rpm"), 10),

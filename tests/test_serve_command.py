@@ -120,10 +120,11 @@ def test_serve_forgets_what_is_meant_for_clients(project, started, monkeypatch):
 
 
 def test_serve_asks_the_internet_for_nothing(project, started, monkeypatch):
-    """LiteLLM is told to use its own price list, unless the operator says otherwise."""
+    """LiteLLM is told to use its own lists of prices and of betas, unless the operator says otherwise."""
     monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
     main.main(["--project", str(project), "serve"])
-    assert started[0][2]["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
+    names = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
+    assert [started[0][2][name] for name in names] == ["True", "True"]
 
 
 @pytest.mark.parametrize("there", [False, True])

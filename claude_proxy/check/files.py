@@ -35,7 +35,14 @@ OTHER_PARAMS = {
     "address": "api_base", "key": "api_key", "token": "api_key", "api_token": "api_key", "auth_token": "api_key",
 }  # fmt: skip
 # Sections whose settings have another home in this project.
-OTHER_HOMES = {"num_workers": "NUM_WORKERS in .env", "port": "PORT in .env", "host": "HOST in .env"}
+OTHER_HOMES = {
+    "num_workers": "NUM_WORKERS in .env",
+    "port": "PORT in .env",
+    "host": "HOST in .env",
+    "database_url": "DATABASE_URL in .env",
+}
+# LiteLLM knows it there, and this proxy would not know of the database.
+MOVED = frozenset({("general_settings", "database_url")})
 
 
 def mistakes(facts: Facts) -> Iterator[Finding]:
@@ -122,7 +129,8 @@ def _unknown(facts: Facts, section: str, path: tuple[str | int, ...], keys: Iter
     for key in keys:
         name = str(key)
         is_reported = section == "top" and (name in names.OURS[BLOCK] or name == misnamed_list(facts.config))
-        if names.is_known(section, name) or is_reported:
+        is_right = names.is_known(section, name) and (section, name) not in MOVED
+        if is_right or is_reported:
             continue  # the latter keeps the proxy from starting
         at = facts.at(*path, name)
         if name in OF_ENTRY and section in ("top", *SECTIONS):

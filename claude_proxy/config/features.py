@@ -14,6 +14,8 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
             "callbacks", "content_policy_fallbacks", "context_window_fallbacks", "default_fallbacks", "drop_params",
             "fallbacks", "json_logs", "modify_params", "num_retries", "request_timeout", "set_verbose", "ssl_verify",
             "telemetry", "turn_off_message_logging", "use_chat_completions_url_for_anthropic_messages",
+            # Guides for Claude Code have these two here, where nothing reads them; `claude-proxy check` says where they belong.
+            "database_url", "master_key",
         }
     ),
     # Cooldowns belong to deployments that LiteLLM chooses; a lane always tries each deployment.
@@ -25,7 +27,8 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
             "routing_strategy", "stream_timeout", "timeout",
         }
     ),
-    "general_settings": frozenset({"custom_auth", "master_key"}),
+    # Without a database nothing is stored in it; with one, every request goes through LiteLLM anyway.
+    "general_settings": frozenset({"custom_auth", "master_key", "store_model_in_db"}),
 }  # fmt: skip
 # Known settings whose value may have a form that only LiteLLM reads.
 NUMBERS = ("num_retries", "request_timeout", "retry_after", "stream_timeout", "timeout")

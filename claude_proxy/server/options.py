@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Variables that LiteLLM reads at import.
+# Variables that LiteLLM reads at import, or once when it first needs them.
 LITELLM_ENVIRONMENT: Mapping[str, str] = {
     # Otherwise LiteLLM downloads its price list, with three attempts, before it starts.
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    # Otherwise it downloads its list of betas at the first request for Claude on Bedrock or Vertex AI.
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     # In its other mode LiteLLM loads a .env file of its own.
     "LITELLM_MODE": "PRODUCTION",
     "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",

@@ -141,6 +141,19 @@ ROWS = (
         "dashes in front of the general settings", GENERAL, GENERAL.replace("  ", "  - "),
         "config.yaml line 21: general_settings: should be a mapping of settings", "remove the dashes in front of its keys",
     ),
+    # --- settings of general_settings below litellm_settings, where guides have them ---
+    config(
+        "the master key below litellm_settings", LITELLM, LITELLM + "  master_key: os.environ/LITELLM_MASTER_KEY\n",
+        "config.yaml line 19: master_key is not known in litellm_settings", "it belongs under general_settings",
+    ),
+    config(
+        "the database below litellm_settings", LITELLM, LITELLM + "  database_url: os.environ/DATABASE_URL\n",
+        "config.yaml line 19: database_url is not known in litellm_settings", "write DATABASE_URL in .env",
+    ),
+    config(
+        "the database below general_settings", GENERAL, GENERAL + "  database_url: os.environ/DATABASE_URL\n",
+        "config.yaml line 24: database_url is not known in general_settings", "write DATABASE_URL in .env",
+    ),
     # --- fallbacks below litellm_settings ---
     config(
         "a misspelt fallback below litellm_settings", LITELLM, LITELLM + "  fallbacks:\n    - claude-*: [gml]\n",
