@@ -48,7 +48,7 @@ from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listing
 from claude_proxy.proxy.entrance import current
 from claude_proxy.proxy.plan import plan
-from claude_proxy.server.app_doors import anthropic_door
+from claude_proxy.server.app_doors import anthropic_door, cloud_door
 from claude_proxy.server.application import App
 from claude_proxy.server.gateway import Gateway
 from claude_proxy.server.openai_door import OpenaiDoor
@@ -146,6 +146,7 @@ def install(app: App) -> None:
         client_routes=app.client_routes(),
         doors=[
             functools.partial(anthropic_door, app),
+            functools.partial(cloud_door, app, environment()),
             functools.partial(OpenaiDoor, litellm_app, app.config, app.serving, app.redactor),
         ],
     )

@@ -70,6 +70,10 @@ class AnthropicDoor:
             return method == "GET"
         return any(route == base or route.startswith(f"{base}/") for base in _KINDS)
 
+    def in_format(self, route: str, send: Send) -> Send:  # noqa: ARG002 - the same for all
+        """Return ``send``: errors in Anthropic's shape are what these clients expect."""
+        return send
+
     async def serve(self, scope: Scope, head: Head, memory: HeldBody, receive: Receive, send: Send) -> None:
         """Respond to a request; every error is in Anthropic's format."""
         try:

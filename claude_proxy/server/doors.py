@@ -22,8 +22,8 @@ class Door(Protocol):
     def serves(self, method: str, route: str) -> bool:
         """Whether a route is this door's, by ``canonical_route``."""
 
-    def in_format(self, send: Send) -> Send:
-        """Return a ``send`` that gives the gateway's errors, in Anthropic's shape, the shape of these routes."""
+    def in_format(self, route: str, send: Send) -> Send:
+        """Return a ``send`` that gives the proxy's errors, in Anthropic's shape, the shape of a route of this door."""
 
     async def serve(self, scope: Scope, head: Head, memory: HeldBody, receive: Receive, send: Send) -> None:
         """Respond to an identified caller's request. ``scope`` has the canonical route as its path.

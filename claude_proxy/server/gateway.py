@@ -155,8 +155,9 @@ class Gateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, route = scope["method"], canonical_route(scope["path"])
-        if (door := self._door(method, route)) is not None:
-            send = door.in_format(send)
+        door = self._door(method, route)
+        if door is not None:
+            send = door.in_format(route, send)
         sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         inner = {**scope, "path": route, "raw_path": route.encode()}
         if await self._without_token(inner, scope["path"], sent, receive, send):
@@ -178,7 +179,7 @@ class Gateway:
             return
         head = Head(client, sent, caller)
         with self._bodies.open(caller.name) as memory:
-            if (door := self._door(method, route)) is not None:
+            if door is not None:
                 await door.serve(inner, head, memory, receive, send)
             elif (signal := TELEMETRY_ROUTES.get((method, route))) and self._telemetry is not None:
                 read = functools.partial(read_body, receive, memory, MAX_TELEMETRY_BYTES)

@@ -82,7 +82,7 @@ class OpenaiDoor:
         """Whether a route is one of these, open or not."""
         return (method, route) in OPENAI_ROUTES
 
-    def in_format(self, send: Send) -> Send:
+    def in_format(self, route: str, send: Send) -> Send:  # noqa: ARG002 - the same for all
         """Return a ``send`` that gives errors OpenAI's shape."""
         return ErrorFormat(send)
 
