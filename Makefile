@@ -8,16 +8,16 @@ PIP := $(BIN)/python $(INSTALL)
 # own (UV_DEFAULT_INDEX, uv.toml) and does not read pip's: where it fails, pip tries.
 UV := $(shell command -v uv 2>/dev/null)
 export UV_COMPILE_BYTECODE ?= 1
-# Installs what a lock holds.
+# Installs what a lock holds, for $(BIN) or for the Python that is named second. A third word leaves bytecode out.
 packages = @count="$$(grep -c '^[^ \#].*==' $(1)) packages"; [ "$$count" != "1 packages" ] || count=pip; \
 	if [ -n "$(UV)" ]; then \
 		echo "Installing $$count with uv ..."; \
-		"$(UV)" pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r $(1) && exit 0; \
+		$(if $(3),UV_COMPILE_BYTECODE=0 )"$(UV)" pip install --quiet --python $(or $(2),$(BIN)/python) --require-hashes --no-deps -r $(1) && exit 0; \
 		echo "uv did not install them. Trying pip, which has an index configuration of its own."; \
 	fi; \
-	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null; \
+	$(or $(2),$(BIN)/python) -m pip --version > /dev/null 2>&1 || $(or $(2),$(BIN)/python) -m ensurepip > /dev/null; \
 	echo "Installing $$count with pip$(if $(UV),, (uv would be faster)) ..."; \
-	$(PIP) -r $(1)
+	$(or $(2),$(BIN)/python) $(INSTALL) $(if $(3),--no-compile) -r $(1)
 COMMA := ,
 TOOLS := .venv-tools
 DEPLOY := .venv-deploy
@@ -64,10 +64,10 @@ $(VENV)/installed-dev: $(DEV_LOCK) $(VENV)/installed
 
 # Tools in environments of their own, which the proxy never sees. They run seldom: bytecode is compiled when it is needed.
 $(TOOLS)/installed $(DEPLOY)/installed: .venv-%/installed: requirements-%.lock requirements-installer.lock
-	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python $(INSTALL) --no-compile -r requirements-installer.lock
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv $(if $(UV),--without-pip) .venv-$*
+	$(call packages,requirements-installer.lock,.venv-$*/bin/python,seldom)
 	@.venv-$*/bin/python -m pip --quiet --quiet uninstall --yes setuptools
-	.venv-$*/bin/python $(INSTALL) --no-compile -r requirements-$*.lock
+	$(call packages,requirements-$*.lock,.venv-$*/bin/python,seldom)
 	@touch $@
 
 # What the pinned release does not need another version of stays as it is locked. WITH replaces a requirement that cannot be had.

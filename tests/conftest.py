@@ -114,6 +114,16 @@ def pytest_addoption(parser):
     parser.addoption("--fresh-processes", action="store_true", help=fresh)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection():
+    """Collect no garbage while modules are imported, and none of theirs later: that took a quarter of the time."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Run the tests of growth first: once thousands of tests have filled the memory, more data costs more than its share."""

@@ -58,6 +58,7 @@ READ_LATER = frozenset(
         "LITELLM_MASTER_KEY_FILE",
         "MADE_UP_OIDC_SECRET",
         "MADE_UP_SEARCH_KEY",
+        "MADE_UP_TOKEN",
         "NUM_WORKERS",
         "OPENAI_API_KEY",
         "OPENROUTER_API_KEY",

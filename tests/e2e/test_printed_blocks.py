@@ -15,8 +15,9 @@ import upstream as up
 import yaml
 from claude_code import NEWEST, OLDER, ClaudeCode, require
 from conftest import PROVIDER_KEYS, TOKENS, by_provider, module_proxy, proxy_environment
-from processes import ROOT, STATIC_TOKEN, Proxy, clean_environment
+from processes import STATIC_TOKEN, Proxy, clean_environment
 
+from claude_proxy.cli import main
 from claude_proxy.config.client_models import MODEL_VARIABLES
 
 SDK = Path(__file__).parent / "sdk"
@@ -45,14 +46,18 @@ def proxy(shared_upstream: up.Upstream, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def printed(proxy: Proxy, upstream: up.Upstream) -> Callable[..., str]:
-    """Print a block in the proxy's own folder, as its operator does."""
+def printed(
+    proxy: Proxy, upstream: up.Upstream, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Print a block in the proxy's own folder, as its operator does: by the command, in this process."""
+    variables = proxy_environment(upstream) | {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "PORT": str(proxy.port)}
+    for name, value in clean_environment(proxy.home, **variables).items():
+        monkeypatch.setenv(name, value)
 
     def show(*arguments: str) -> str:
-        command = [sys.executable, "-m", "claude_proxy", "--project", str(proxy.home), "settings", *arguments]
-        variables = proxy_environment(upstream) | {"PROXY_STATIC_TOKEN": STATIC_TOKEN, "PORT": str(proxy.port)}
-        environment = clean_environment(proxy.home, **variables)
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+        capsys.readouterr()
+        main.main(["--project", str(proxy.home), "settings", *arguments])
+        return capsys.readouterr().out
 
     return show
 
