@@ -3,11 +3,13 @@
 FROM python:3.13-slim-bookworm AS packages
 WORKDIR /build
 COPY requirements.lock .
+# Bytecode is compiled on all processors, which pip does on one.
 # hadolint ignore=DL3042
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /venv \
-    && pip --python /venv/bin/python install --require-hashes --no-deps --only-binary :all: --report report.json \
-    -r requirements.lock
+    && pip --python /venv/bin/python install --require-hashes --no-deps --no-compile --only-binary :all: \
+    --report report.json -r requirements.lock \
+    && python -m compileall -q -j 0 /venv
 
 # The list of all that the image is made of. The image gets it, and none of the tools. It starts from the same base.
 FROM packages AS sbom
@@ -56,7 +58,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
     && python -m pip uninstall --quiet --yes --root-user-action ignore pip
 # The standard library comes without bytecode, and the read-only file system lets none be written later.
-RUN python -m compileall -q -x 'test|lib2to3|idlelib' /usr/local/lib/python3.13
+RUN python -m compileall -q -j 0 -x 'test|lib2to3|idlelib' /usr/local/lib/python3.13
 COPY --from=packages /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/data HOST=0.0.0.0 PORT=4000
 WORKDIR /app

@@ -10,12 +10,16 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from jsonschema import Draft7Validator
+from rfc3986_validator import validate_rfc3986
 
 SPEC = "1.6"
 BIN = Path(sys.executable).parent
+ASCII = bytes(range(128))
 
 
 def main() -> None:
@@ -40,8 +44,19 @@ def main() -> None:
     sys.stdout.write(f"{text}\n")
 
 
+@Draft7Validator.FORMAT_CHECKER.checks("iri-reference")
+def is_iri_reference(value: object) -> bool:
+    """Whether a text is an address: as the URI that it stands for (RFC 3987, 3.1).
+
+    It takes the place of jsonschema's own check, which needs a tenth of a second for each of hundreds of addresses.
+    """
+    if not isinstance(value, str):
+        return True
+    return value.isprintable() and validate_rfc3986(quote(value, safe=ASCII), rule="URI_reference") is not None
+
+
 def python_packages(python: Path) -> dict[str, Any]:
-    """Return the document of what is installed beside an interpreter. It takes ten seconds to validate, so once is enough."""
+    """Return the document of what is installed beside an interpreter. Only the whole one is validated."""
     command = [BIN / "cyclonedx-py", "environment", "--no-validate", "--output-reproducible", "--spec-version", SPEC, python]
     document: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return document

@@ -1,6 +1,7 @@
 """A copy of this repository under Docker Compose, on whatever engine the machine has."""
 
 import fcntl
+import functools
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -19,17 +21,20 @@ from claude_proxy.config.settings import VARIABLES
 ROOT = Path(__file__).resolve().parents[2]
 # Where machines without an engine of their own may keep a script that makes one.
 ENGINE_UP = ROOT.parent / "shared" / "docker" / "engine-up"
-# For machines that reach no registry of images: Debian's programs under the official images' names.
+# For machines that reach no registry of images: Debian's programs under the official images' names. All begin with the same
+# two lines, so that Debian's lists are read once.
 STAND_INS = {
     "caddy:2-alpine": """
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends caddy netcat-openbsd && rm -rf /var/lib/apt/lists/*
+RUN apt-get update
+RUN apt-get install -y --no-install-recommends caddy netcat-openbsd
 ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
 """,
     "postgres:17-alpine": r"""
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/*
+RUN apt-get update
+RUN apt-get install -y --no-install-recommends postgresql
 RUN printf '%s\n' '#!/bin/sh -e' \
     'export PATH="$(echo /usr/lib/postgresql/*/bin):$PATH"' \
     'mkdir -p "$PGDATA"; chown -R postgres "$PGDATA" /var/run/postgresql; chmod 700 "$PGDATA"; chmod 3777 /var/run/postgresql' \
@@ -46,7 +51,8 @@ CMD ["postgres"]
 """,
     "redis:7-alpine": """
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends redis-server && rm -rf /var/lib/apt/lists/*
+RUN apt-get update
+RUN apt-get install -y --no-install-recommends redis-server
 RUN install -d -o redis -g redis /data
 USER redis
 WORKDIR /data
@@ -67,7 +73,9 @@ services:
       interval: 1s
 """
 _numbers = itertools.count(1)
-# While a service starts it is looked at more often, where the engine can do that (from Docker 25 on): the rest is waiting.
+QUESTION = {"max_tokens": 100, "messages": [{"role": "user", "content": "Are you there?"}]}
+# While a service starts it is checked more often, where the engine can do that (from Docker 25 on), and seldom afterwards: a
+# check starts a process in the container.
 OFTEN, OFTEN_FROM = "often.yml", (1, 44)
 # For how long a service may start, in seconds: other tests start theirs on the same processors.
 PATIENCE = 300
@@ -128,10 +136,10 @@ def api_version(environment: dict[str, str]) -> tuple[int, ...]:
     return tuple(int(part) for part in said.strip().split("."))
 
 
-def looked_at_often(compose_file: Path) -> str:
-    """Return what has to stand beside a compose file, so that a service counts as healthy soon after it is."""
-    services = yaml.safe_load(compose_file.read_text(encoding="utf-8"))["services"]
-    often = {"healthcheck": {"start_interval": "2s", "start_period": f"{PATIENCE}s"}}
+def checked_often(compose_file: Path, *more: str) -> str:
+    """Return what to put beside a compose file: its services, and ``more``, count as healthy soon after they are."""
+    services = [*yaml.safe_load(compose_file.read_text(encoding="utf-8"))["services"], *more]
+    often = {"healthcheck": {"start_interval": "2s", "start_period": f"{PATIENCE}s", "interval": "1m"}}
     return yaml.safe_dump({"services": dict.fromkeys(services, often)})
 
 
@@ -166,14 +174,18 @@ class Compose:
     def __post_init__(self) -> None:
         self.folder.chmod(0o755)  # pytest's own are private, which a clone is not
         clone(self.folder)
+        self._check_often()
+
+    def _check_often(self, *more: str) -> None:
         if api_version(self.engine) >= OFTEN_FROM:
-            (self.folder / OFTEN).write_text(looked_at_often(self.folder / "docker-compose.yml"), encoding="utf-8")
+            (self.folder / OFTEN).write_text(checked_often(self.folder / "docker-compose.yml", *more), encoding="utf-8")
 
     def add_upstream(self, *models: str, port: int | None = None) -> None:
         """Have ``docker_upstream.py`` as a provider of these models, on this port of the host too."""
         self.write_config(**dict.fromkeys(models, "http://upstream:8000"))
         ports = json.dumps([f"127.0.0.1:{port}:8000"] if port else [])
         (self.folder / "docker-compose.override.yml").write_text(UPSTREAM.format(ports=ports), encoding="utf-8")
+        self._check_often("upstream")
 
     def write_config(self, **models: str) -> None:
         """Write a ``config.yaml``: the example, and models in Anthropic's format at these addresses."""
@@ -193,9 +205,9 @@ class Compose:
         """The name that Compose gives to an image that it builds, unless CLAUDE_PROXY_IMAGE names one."""
         return f"{self.name}-proxy"
 
-    @property
+    @functools.cached_property
     def token(self) -> str:
-        """The token, as somebody gets it who starts with Docker."""
+        """The token, as somebody gets it who starts with Docker; asked for once."""
         return str(self.settings()["env"]["ANTHROPIC_AUTH_TOKEN"])
 
     def settings(self) -> dict[str, dict[str, str]]:
@@ -237,6 +249,11 @@ class Compose:
 
     def down(self) -> None:
         self("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "1")
+
+    def ask(self, token: str, model: str = "demo", *, stream: bool = False) -> httpx.Response:
+        """Send a request for a model as a client does."""
+        body, headers = QUESTION | {"model": model, "stream": stream}, {"authorization": f"Bearer {token}"}
+        return httpx.post(f"{self.base_url}/v1/messages", json=body, headers=headers, timeout=30, trust_env=False)
 
     def inspect(self) -> dict:
         container = self("ps", "--all", "--quiet", "proxy").stdout.strip()

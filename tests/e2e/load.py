@@ -13,10 +13,13 @@ CLIENTS = 6
 
 
 class Load:
-    """Clients that ask one after the other until they are told to stop; every answer is kept, with the time of its asking."""
+    """Clients that ask one after the other until they are told to stop; every answer is kept, with the time of its asking.
 
-    def __init__(self, url: str, token: str = STATIC_TOKEN, model: str = "claude-sonnet-5") -> None:
-        self.url, self.token, self.model = url, token, model
+    ``pause`` is how many seconds a client waits between two requests: without one they use all processors.
+    """
+
+    def __init__(self, url: str, token: str = STATIC_TOKEN, model: str = "claude-sonnet-5", pause: float = 0) -> None:
+        self.url, self.token, self.model, self.pause = url, token, model, pause
         self.answers: list[tuple[float, int | str]] = []
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(CLIENTS)
@@ -26,7 +29,7 @@ class Load:
         headers = {"x-litellm-api-key": self.token, "content-type": "application/json"}
         with httpx.Client(trust_env=False, timeout=60) as client:
             for turn in itertools.count():
-                if self._stop.is_set():
+                if self._stop.wait(self.pause):
                     return
                 asked = time.monotonic()
                 session = {"x-claude-code-session-id": f"session-{number}-{turn // 7}"} if number % 2 else {}

@@ -59,10 +59,13 @@ class Replacing:
 
 
 def test_a_rolling_update_loses_no_stream_and_no_request(scaled: tuple[Compose, int]) -> None:
-    """Each replica is made anew while streams run and others ask: all streams end whole, all requests are answered."""
+    """Each replica is made anew while streams run and others ask: all streams end whole, all requests are answered.
+
+    The new containers have the token that the first ones generated: it lasts until somebody sets another one.
+    """
     compose, port = scaled
     url, token = f"http://127.0.0.1:{compose.scale_port}", compose.token
-    load = Load(url, token, "quick")
+    load = Load(url, token, "quick", pause=0.1)
     try:
         for service in ("proxy", "proxy-2"):
             streams = [Asking(url, token, model="held").wait_begun() for _ in range(6)]
@@ -74,6 +77,8 @@ def test_a_rolling_update_loses_no_stream_and_no_request(scaled: tuple[Compose, 
             assert [each.result().is_whole for each in streams] == [True] * 6
             replacing.wait_replaced()
             load.wait_for(100)
+            block = json.loads(compose("exec", "-T", service, "claude-proxy", "settings").stdout)["env"]
+            assert block["ANTHROPIC_AUTH_TOKEN"] == token
     finally:
         statuses = load.stop()
     assert set(statuses) == {200}
