@@ -74,11 +74,18 @@ async def test_every_process_knows_before_the_client_does():
     """An object is recorded, and so is its deletion, with an exchange; an id that exists is not recorded again."""
     process = Process()
     assert await process.objects.record(made("file_a"))
-    assert process.exchanges == 1
+    assert process.exchanges == 2
     assert not await process.objects.record(made("file_a", "ben"))
     await process.objects.discard(made("file_a"))
     with pytest.raises(Refused):
         await process.objects.find(ObjectKind.FILE, "file_a", "anna")
+
+
+async def test_an_id_that_another_process_has_recorded():
+    """An id that Anthropic returns twice stays its first maker's, also if that was in another process."""
+    process = Process(made("file_a"))
+    assert not await process.objects.record(made("file_a", "ben"))
+    assert (await process.objects.find(ObjectKind.FILE, "file_a", "anna")).user == "anna"
 
 
 async def test_the_key_of_files():

@@ -261,7 +261,7 @@ async def test_a_batch_reserves_what_it_may_cost(process):
     reserved = await one.admission.reserve(of(), 9 * PRICE)
     assert (reserved.tab.amount, reserved.scopes) == (9 * PRICE, ("user:anna", "all"))
     assert await stream_of_requests([one]) == 1
-    one.admission.correct(reserved.scopes, reserved.day, -6 * PRICE)
+    await one.admission.correct(reserved.scopes, reserved.day, -6 * PRICE)
     assert await stream_of_requests([one]) == 6
     with pytest.raises(Refused, match="is spent"):
         await one.admission.reserve(of(), 0)
@@ -300,5 +300,5 @@ async def test_batches_at_the_same_moment_in_two_processes(process):
 async def test_a_batch_that_was_not_made(process):
     """A reservation that is cancelled counts nothing."""
     one = process()
-    (await one.admission.reserve(of(), 10 * PRICE)).cancel()
+    await (await one.admission.reserve(of(), 10 * PRICE)).cancel()
     assert await stream_of_requests([one]) == 10

@@ -44,7 +44,7 @@ class Process:
         assert (served, usage.service_tier) == ("anthropic/claude-y", "batch")
         return usage.input + usage.output
 
-    def correct(self, scopes, day, change):
+    async def correct(self, scopes, day, change):
         self.corrected.append((tuple(scopes), day, change))
 
     async def read(self, *lines, made=MADE):

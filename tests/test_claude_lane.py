@@ -565,10 +565,10 @@ class WithFiles(Lanes):
         settings = Settings.parse(
             {"CLAUDE_OAUTH_TOKENS": f"one={POOLED}", "CLAUDE_API_KEYS": f"holder={HOLDER},other={OTHER}"} | variables
         )
-        made = MadeObjects(lambda: NOW)
+        made = self.made = MadeObjects(lambda: NOW)
         made.add(MadeObject(ObjectKind.FILE, "file_a", "anna", fingerprint(Credential.of("holder", HOLDER)), NOW))
         keys = ApiKeys(settings, ActiveConfig({}, {}), self.pool, lambda: NOW)
-        objects = AccountObjects(made, keys, confirmed)
+        objects = AccountObjects(made, keys, confirmed, clock=lambda: NOW)
         self.lane = ClaudeLane(settings, Hosts(settings.claude_base), self.pool, self.upstream, lambda: NOW, objects=objects)
 
 
@@ -621,3 +621,35 @@ async def test_a_file_of_the_clients_own_account():
     received = Received(WITH_FILE, sent=CLIENTS_OWN, user="ben")
     assert await lanes.attempt(received) == DONE
     assert (received.journal.labels, received.journal.of_client) == (["client"], True)
+
+
+WRITES = b'{"model":"claude-x","tools":[{"type":"code_execution_1"}],"messages":[{"role":"user","content":"hi"}]}'
+OUTPUT = {"type": "code_execution_result", "content": [{"type": "code_execution_output", "file_id": "file_b"}]}
+BLOCK = {"type": "code_execution_tool_result", "content": OUTPUT}
+AS_EVENT = b"data: " + json.dumps({"type": "content_block_start", "content_block": BLOCK}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    ("variables", "sent", "raw", "user"),
+    [
+        ({"CLAUDE_OAUTH_TOKENS": ""}, (), WRITES, "anna"),
+        ({}, (), WRITES, None),
+        ({"CLAUDE_TOKEN_MODE": "passthrough"}, [("x-api-key", OTHER)], WRITES, None),
+        ({"CLAUDE_OAUTH_TOKENS": ""}, (), CLAUDE_BODY, None),
+    ],
+    ids=["key", "subscription", "own", "no-tool"],
+)
+async def test_a_file_that_claude_writes(streams, variables, sent, raw, user):
+    """A file that Claude writes on an API key is the user's; one on a subscription or a client's account is nobody's."""
+    message = Response(200, json={"type": "message", "content": [BLOCK]})
+    if streams:
+        raw = b'{"stream":true,' + raw.removeprefix(b"{")
+        message = Response(200, headers={"content-type": "text/event-stream"}, chunks=[AS_EVENT[:60], AS_EVENT[60:]])
+    lanes = WithFiles(message, **variables)
+    received = Received(raw, sent=[*sent], user="Anna")
+    assert await lanes.attempt(received) == DONE
+    made = lanes.made.find(ObjectKind.FILE, "file_b")
+    assert (made and made.user) == user
+    keys = {fingerprint(Credential.of("x", secret)) for secret in (HOLDER, OTHER)}
+    assert made is None or made.key in keys

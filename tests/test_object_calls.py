@@ -3,10 +3,10 @@
 import pytest
 
 from claude_proxy.anthropic.errors import Refused
-from claude_proxy.credentials.made_objects import MadeObject, ObjectKind
+from claude_proxy.credentials.made_objects import MadeObject, ObjectKind, is_id
 from claude_proxy.server import object_calls
 from claude_proxy.server.batch_routes import has_ended
-from claude_proxy.server.object_calls import KEPT_SECONDS, MAX_KEPT_BYTES, Descriptions, is_id, page_of
+from claude_proxy.server.object_calls import KEPT_SECONDS, MAX_KEPT_BYTES, Descriptions, page_of
 
 # The newest first, as a list is: o9 to o0.
 EVERY = [MadeObject(ObjectKind.FILE, f"o{number}", "anna", "key", float(number)) for number in reversed(range(10))]

@@ -14,6 +14,7 @@ All calls come from one event loop; the objects are shared like the pool's state
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -26,6 +27,10 @@ DAY = 86400.0
 MAX_ROWS = 20_000
 MAX_OF_USER = 5_000
 MAX_ID, MAX_NAME = 128, 300
+
+
+# A part of a path at Anthropic, without a slash and a dot.
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
 
 
 class ObjectKind(Enum):
@@ -63,6 +68,11 @@ class MadeObject:
         value = {"user": self.user, "key": self.key, "at": self.at, "details": self.details, "deleted": self.deleted}
         stamp = math.nextafter(self.at, math.inf) if self.deleted else self.at
         return Row(f"{self.kind.value}:{self.id}", stamp, json.dumps(value, separators=(",", ":")))
+
+
+def is_id(value: object) -> bool:
+    """Whether a value, such as one in a response of Anthropic, may be the id of an object."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def fingerprint(credential: Credential) -> str:

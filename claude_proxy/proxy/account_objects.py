@@ -1,14 +1,16 @@
 """Which batches and files a user may use, and with which API key: an object belongs to its maker and to the key."""
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 
 from claude_proxy.access.routes import Caller, Role
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.file_references import files_named_in, may_name_files
+from claude_proxy.anthropic.written_files import TOOL, WrittenFiles
 from claude_proxy.config.users import folded
-from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.made_objects import MadeObject, MadeObjects, ObjectKind
+from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.made_objects import MadeObject, MadeObjects, ObjectKind, fingerprint, is_id
 from claude_proxy.credentials.order import Requester
 from claude_proxy.proxy.api_keys import ApiKeys
 from claude_proxy.proxy.offload import offloaded
@@ -23,17 +25,49 @@ MAX_SHOWN = 100
 class AccountObjects:
     """One per process. ``confirm`` waits for an exchange with the store, which includes what other processes have made."""
 
-    def __init__(self, made: MadeObjects, keys: ApiKeys, confirm: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        made: MadeObjects,
+        keys: ApiKeys,
+        confirm: Callable[[], Awaitable[bool]],
+        *,
+        wake: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``wake`` starts such an exchange without waiting for it."""
         self.made = made
         self.keys = keys
         self._confirm = confirm
+        self._wake = wake
+        self._clock = clock
 
     async def record(self, made: MadeObject) -> bool:
-        """Record an object that was made just now, for every process; return whether its id is new."""
+        """Record an object that was made just now, for every process; return whether its id is new.
+
+        What other processes have recorded is read first: an id that Anthropic returns twice stays its first maker's.
+        """
+        await self._confirm()
         is_new = self.made.add(made)
         if is_new:
             await self._confirm()
         return is_new
+
+    def written_files(self, request: Request, credential: Credential) -> WrittenFiles | None:
+        """Return what records the files that Claude writes in the response to a request; None if it cannot write any.
+
+        They are the user's, on the key with which they were made. A subscription's token serves no requests about files.
+        """
+        if credential.kind is not Kind.API_KEY or credential is request.client.credential or TOOL not in request.raw:
+            return None
+
+        def record(identifier: str) -> None:
+            user = folded(request.user)
+            if is_id(identifier) and self.made.has_room(ObjectKind.FILE, user):
+                made = MadeObject(ObjectKind.FILE, identifier, user, fingerprint(credential), self._clock())
+                if self.made.add(made):
+                    self._wake()
+
+        return WrittenFiles(record)
 
     async def discard(self, made: MadeObject) -> None:
         """Record the deletion of an object, for every process."""

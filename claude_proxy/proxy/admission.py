@@ -25,12 +25,12 @@ class Reservation(NamedTuple):
     tab: Tab
     scopes: tuple[str, ...]
     day: str
-    wake: Callable[[], None]
+    confirm: Callable[[], Awaitable[bool]]
 
-    def cancel(self) -> None:
-        """Count nothing, because there is no batch."""
+    async def cancel(self) -> None:
+        """Count nothing, because there is no batch; in every process, when this returns."""
         self.tab.set(0)
-        self.wake()
+        await self.confirm()
 
 
 class Admission:
@@ -99,13 +99,13 @@ class Admission:
         scopes, today = scopes_of(folded(request.user), request.groups), budgets.today()
         tab = budgets.book.open(scopes, today)
         tab.set(amount)
-        found = Reservation(tab, scopes, today.isoformat(), self._wake)
+        found = Reservation(tab, scopes, today.isoformat(), self._confirm)
         if _has_hard(budgets.of_user(request.user, request.groups)):
             try:
                 await self._up_to_date()
                 self._check_room(request, amount)
-            except BaseException:
-                found.cancel()
+            except Refused:
+                await found.cancel()
                 raise
         return found
 
@@ -121,10 +121,10 @@ class Admission:
         if exceeded is not None:
             raise too_little_left(exceeded, amount, budgets.configured.timezone)
 
-    def correct(self, scopes: Iterable[str], day: str, change: int) -> None:
+    async def correct(self, scopes: Iterable[str], day: str, change: int) -> None:
         """Replace the reserved amount of a batch by its real cost, on the day on which it was reserved."""
         self._budgets.book.add(scopes, change, day=day)
-        self._wake()
+        await self._confirm()
 
     def lacks_price(self, request: Request, model: str) -> bool:
         """Whether the user may not use a model of config.yaml, because a deployment of it has no known price.

@@ -90,7 +90,7 @@ class BatchCounting:
             before, sum_before = by_model.get(place, (Usage(), 0))
             by_model[place] = before + at_price, None if cost is None or sum_before is None else sum_before + cost
             spent += cost or 0
-        self._correct(made, spent)
+        await self._correct(made, spent)
         for place, used in by_model.items():
             self._record(self._record_of(made, place, used, label))
 
@@ -100,10 +100,10 @@ class BatchCounting:
         await self._store.push([claim])
         return [row.value for row in await self._store.read([claim.key])] == [claim.value]
 
-    def _correct(self, made: MadeObject, spent: int) -> None:
+    async def _correct(self, made: MadeObject, spent: int) -> None:
         reserved, scopes, day = (made.details.get(name) for name in (RESERVED, SCOPES, DAY))
         if type(reserved) is int and isinstance(scopes, list) and isinstance(day, str) and spent != reserved:
-            self._admission.correct([str(scope) for scope in scopes], day, spent - reserved)
+            await self._admission.correct([str(scope) for scope in scopes], day, spent - reserved)
 
     def _record_of(self, made: MadeObject, place: tuple[str, str], used: tuple[Usage, int | None], label: str) -> Record:
         """Return the record of what a batch used of one model, by its name in config.yaml and LiteLLM's name."""

@@ -27,7 +27,7 @@ from claude_proxy.usage.record import Record
 class AnthropicApi:
     """One per process. ``shared`` is a part of its state; ``objects`` says which API key has a file.
 
-    ``confirm`` waits for an exchange with the store.
+    ``confirm`` waits for an exchange with the store, ``wake`` starts one.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class AnthropicApi:
         pool: Pool,
         *,
         confirm: Callable[[], Awaitable[bool]],
+        wake: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -44,7 +45,7 @@ class AnthropicApi:
         self._pool = pool
         self._clock = clock
         self.shared = MadeObjects(clock)
-        self.objects = AccountObjects(self.shared, ApiKeys(settings, config, pool, clock), confirm)
+        self.objects = AccountObjects(self.shared, ApiKeys(settings, config, pool, clock), confirm, wake=wake, clock=clock)
 
     def door(
         self,

@@ -1,7 +1,6 @@
 """The rest of Anthropic's API beside the Messages API: one model, batches and files."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from claude_proxy.anthropic.messages import to_json
 from claude_proxy.anthropic.request_view import RequestView
 from claude_proxy.asgi import WHEN_GONE, Message, Receive, Scope, Send
 from claude_proxy.config.models import ActiveConfig, model_names
-from claude_proxy.credentials.made_objects import MAX_ID, ObjectKind
+from claude_proxy.credentials.made_objects import ObjectKind, is_id
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.model_names import is_name, listing, served_name
 from claude_proxy.proxy.account_requests import Failed
@@ -27,8 +26,6 @@ from claude_proxy.server.under_way import UnderWay
 MODEL = "/v1/models/"
 BATCHES, FILES = "/v1/messages/batches", "/v1/files"
 _KINDS = {BATCHES: ObjectKind.BATCH, FILES: ObjectKind.FILE}
-# The id is a part of a path at Anthropic: no slash and no dot.
-_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
 # By method, whether there is an id, and what follows it.
 _OPERATIONS = {
     ("POST", False, ""): Operation.MAKE,
@@ -146,7 +143,7 @@ def operation_of(method: str, route: str) -> tuple[ObjectKind, Operation, str]:
     kind, rest = _KINDS[base], route[len(base) :]
     identifier, slash, action = rest[1:].partition("/")
     has_id = bool(rest)
-    if has_id and (not _ID.fullmatch(identifier) or (slash and not action)):
+    if has_id and (not is_id(identifier) or (slash and not action)):
         raise Refused(404, f"{kind.value} not found")
     operations = _OF_KIND[kind]
     operation = operations.get((method, has_id, action))

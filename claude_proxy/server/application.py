@@ -111,7 +111,7 @@ class App:
         self.client = UpstreamClient(proxies=proxies)
         self.telemetry = TelemetryRelay(self.client, lambda: config.telemetry)
         self._own_telemetry = ConfiguredTelemetry(lambda: config.telemetry)
-        self.anthropic = AnthropicApi(settings, config, self.pool, confirm=confirm, clock=clock)
+        self.anthropic = AnthropicApi(settings, config, self.pool, confirm=confirm, wake=wake, clock=clock)
         self.serving = self._serving(Meter(count), completions)
         self.client_models = CurrentModels(config, settings, listed_window)
         self._records: list[Record] = []

@@ -11,7 +11,7 @@ from claude_proxy.config.pool_groups import PoolGroups
 from claude_proxy.config.settings import Settings
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.made_objects import MadeObject, ObjectKind, fingerprint
+from claude_proxy.credentials.made_objects import MadeObject, ObjectKind, fingerprint, is_id
 from claude_proxy.credentials.order import Requester
 from claude_proxy.proxy.account_requests import Call, Failed
 from claude_proxy.proxy.admission import Admission
@@ -24,7 +24,7 @@ from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.server.addresses import base_of
-from claude_proxy.server.object_calls import Asked, ObjectCalls, Operation, is_id, send_json
+from claude_proxy.server.object_calls import Asked, ObjectCalls, Operation, send_json
 from claude_proxy.upstream.client import UpstreamError
 from claude_proxy.usage.prices import Prices
 
@@ -151,7 +151,7 @@ class BatchRoutes:
             found, headers = await self._calls.requests.read(request, key, call, outlet.redact)
         except Failed as failed:
             if reserved is not None and not failed.may_be_done:
-                reserved.cancel()
+                await reserved.cancel()
             raise
         identifier, details = found.get("id"), details_of(batch, request.user, request.groups, reserved)
         made = MadeObject(ObjectKind.BATCH, str(identifier), folded(request.user), fingerprint(key), parts.clock(), details)

@@ -7,7 +7,7 @@ from typing import Any
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.asgi import Headers, Receive
 from claude_proxy.config.users import folded
-from claude_proxy.credentials.made_objects import MadeObject, ObjectKind, fingerprint
+from claude_proxy.credentials.made_objects import MadeObject, ObjectKind, fingerprint, is_id
 from claude_proxy.credentials.order import Requester
 from claude_proxy.proxy.account_requests import Call, Failed
 from claude_proxy.proxy.lanes.claude_lane import replayed
@@ -15,7 +15,7 @@ from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.server.batch_routes import NO_ID, TOO_MANY
 from claude_proxy.server.bodies import TOO_LARGE
-from claude_proxy.server.object_calls import Asked, ObjectCalls, Operation, is_id, send_json
+from claude_proxy.server.object_calls import Asked, ObjectCalls, Operation, send_json
 from claude_proxy.upstream.client import UpstreamError
 
 logger = logging.getLogger(__name__)

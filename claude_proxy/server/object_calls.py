@@ -1,7 +1,6 @@
 """What requests about batches and about files have in common: find the object and its key, ask Anthropic, list."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
@@ -13,7 +12,7 @@ from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.asgi import Headers, Receive, Scope
 from claude_proxy.credentials.credential import Credential
-from claude_proxy.credentials.made_objects import MAX_ID, MadeObject, ObjectKind
+from claude_proxy.credentials.made_objects import MadeObject, ObjectKind
 from claude_proxy.proxy.account_objects import AccountObjects
 from claude_proxy.proxy.account_requests import AccountRequests, Call, Failed
 from claude_proxy.proxy.request import Request
@@ -28,7 +27,6 @@ ROUNDS = 3
 # How many descriptions are kept for lists, how large one is at most, and for how long, in seconds.
 MAX_KEPT, MAX_KEPT_BYTES, KEPT_SECONDS = 5_000, 4096, 3600.0
 AFTER, BEFORE, LIMIT = "after_id", "before_id", "limit"
-_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
 
 
 class Operation(Enum):
@@ -221,11 +219,6 @@ def _query(query: str) -> dict[str, str]:
     if "scope_id" in found:
         raise Refused(400, "scope_id: this proxy lists only the files that were uploaded through it, which have no scope")
     return found
-
-
-def is_id(value: object) -> bool:
-    """Whether a value of Anthropic's response is an id, which may be a part of a path."""
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 async def send_json(outlet: ClientResponse, found: dict[str, Any], headers: Headers) -> None:

@@ -21,9 +21,9 @@ class Account:
     canceled: set[str] = field(default_factory=set)
 
 
-def error(status: int, kind: str, words: str = "made up") -> up.Reply:
+def error(status: int, kind: str, words: str = "made up", **headers: str) -> up.Reply:
     body = json.dumps({"type": "error", "error": {"type": kind, "message": words}}).encode()
-    return up.Reply(status, {"content-type": "application/json"}, body)
+    return up.Reply(status, {"content-type": "application/json"} | headers, body)
 
 
 def as_json(found: object) -> up.Reply:
@@ -36,6 +36,8 @@ class AccountUpstream:
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.instead: dict[tuple[str, str], up.Reply] = {}
+        # The credential that has reached its limit.
+        self.limited = ""
         # A batch is made once this is set.
         self.free = threading.Event()
         self.free.set()
@@ -44,6 +46,8 @@ class AccountUpstream:
     def answer(self, seen: up.Seen) -> up.Reply:
         if (reply := self.instead.get((seen.method, seen.path))) is not None:
             return reply
+        if self.limited and seen.credential == self.limited:
+            return error(429, "rate_limit_error", "limit", **{"retry-after": "1"})
         account = self.accounts.setdefault(seen.credential or "", Account())
         if seen.path.startswith(BATCHES):
             return self._batches(seen, account, seen.path[len(BATCHES) + 1 :])
@@ -57,7 +61,13 @@ class AccountUpstream:
         named = [source["file_id"] for turn in seen.json["messages"] for source in _sources(turn["content"])]
         if any(one not in account.files for one in named):
             return error(404, "not_found_error", "File not found")
-        return up.anthropic_reply(seen, up.text("from claude"))
+        if not seen.json.get("tools"):
+            return up.anthropic_reply(seen, up.text("from claude"))
+        identifier = f"file_{next(self._numbers):04}"
+        account.files[identifier] = b"written by claude"
+        outputs = [{"type": "code_execution_output", "file_id": identifier}]
+        result = {"type": "code_execution_result", "stdout": "", "content": outputs}
+        return as_json(up.message({"type": "code_execution_tool_result", "tool_use_id": "t", "content": result}))
 
     # --- Batches -------------------------------------------------------------------------------------------------------------
 

@@ -52,7 +52,8 @@ class Service:
         users = ",".join(f"{user}={token_of(user)}" for user in ("anna", "ben", "carla", "dora"))
         variables = proxy_environment(self.upstream) | {
             "CLAUDE_OAUTH_TOKENS": f"plan={PLAN}", "CLAUDE_API_KEYS": keys, "NUM_WORKERS": str(workers),
-            "PROXY_USER_TOKENS": users,
+            # Without it, a key that serves a conversation would be used for new objects after the other one.
+            "CLAUDE_TOKEN_AFFINITY": "none", "PROXY_USER_TOKENS": users,
         }  # fmt: skip
         self.proxy = Proxy(self.home, self.config + BLOCK, **variables).wait_ready()
 
@@ -115,6 +116,7 @@ def service(running: Service) -> Iterator[Service]:
     running.upstream.seen.clear()
     yield running
     running.account.instead.clear()
+    running.account.limited = ""
 
 
 def kind_of(response: httpx.Response) -> str:
@@ -216,7 +218,7 @@ def test_files_of_two_keys(service):
 def test_an_error_with_a_file_has_no_fallback(service):
     """If the key that has the file cannot serve, its error goes to the client: no other key and no other model is asked."""
     file = service.upload().json()["id"]
-    for reply, status in ((error(529, "overloaded_error"), 529), (error(401, "authentication_error"), 503)):
+    for reply, status in ((error(529, "overloaded_error"), 529), (error(500, "api_error"), 500)):
         service.account.instead["POST", "/v1/messages"] = reply
         service.upstream.seen.clear()
         refused = service.call("POST", "/v1/messages", json=with_file(file, model="claude-fallback-x"))
@@ -242,6 +244,17 @@ def test_pages_of_a_list(service):
     assert found == [newest_first[0], newest_first[2], newest_first[4]]
     for query in ("limit=0", "after_id=file_of_nobody", "scope_id=x", "a=1&" * 30):
         assert service.call("GET", f"{FILES}?{query}", "carla").status_code == 400
+
+
+def test_a_file_that_claude_writes(service):
+    """A file that Claude writes for a user on an API key is that user's to list and to download, and nobody else's."""
+    service.account.limited = PLAN  # so that an API key serves the message
+    tools = [{"type": "code_execution_20250825", "name": "code_execution"}]
+    message = service.call("POST", "/v1/messages", "ben", json=params(tools=tools)).raise_for_status().json()
+    file = message["content"][0]["content"]["content"][0]["file_id"]
+    assert service.wait_for(lambda: service.call("GET", f"{FILES}/{file}/content", "ben").content == b"written by claude")
+    assert file in [one["id"] for one in service.call("GET", FILES, "ben").json()["data"]]
+    assert service.call("GET", f"{FILES}/{file}/content").status_code == 404
 
 
 # --- Batches -----------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from claude_proxy.access.routes import SHARED_NAMES
 from claude_proxy.anthropic.errors import Refusal, Refused, own_refusal
 from claude_proxy.anthropic.sse import event_data
 from claude_proxy.anthropic.usage import usage_of
+from claude_proxy.anthropic.written_files import WrittenFiles
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.credentials.credential import Credential, Kind
@@ -164,19 +165,20 @@ class ClaudeLane:
         if judged.response.status >= 400:
             return refused(judged, source)
         try:
-            return await self._passed(attempt, judged.response)
+            return await self._passed(attempt, judged.response, judged.credential)
         except FailedStream as error:
             if rotation.goes_on_after(judged, error.kind, event_data(error.body)):
                 return None
             return failed_stream(error, replayed(judged.response), judged.response.status)
 
-    async def _passed(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
+    async def _passed(self, attempt: Attempt, response: StreamedResponse, credential: Credential) -> Outcome:
         if reason := response.rejection_reason:
             return failed(502, own_refusal(502, f"Anthropic {reason}.", []))
         streams = attempt.request.streams and response.media_type == STREAM
-        return await (self._stream if streams else self._whole)(attempt, response)
+        written = self._objects.written_files(attempt.request, credential) if self._objects is not None else None
+        return await (self._stream if streams else self._whole)(attempt, response, written)
 
-    async def _stream(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
+    async def _stream(self, attempt: Attempt, response: StreamedResponse, written: WrittenFiles | None) -> Outcome:
         outlet, headers = attempt.outlet, replayed(response)
 
         def failure(error: FailedStream | UpstreamError) -> Outcome:
@@ -184,15 +186,16 @@ class ClaudeLane:
                 raise error
             return _broken(response, error)
 
+        renaming = Renaming(*renamed(attempt.request.model, attempt.deployment.model))
         return await relay(
             attempt,
             response,
-            Renaming(*renamed(attempt.request.model, attempt.deployment.model)),
+            renaming if written is None else Searched(renaming, written),
             failure,
             begin=lambda: outlet.begin(response.status, headers, of_claude=True),
         )
 
-    async def _whole(self, attempt: Attempt, response: StreamedResponse) -> Outcome:
+    async def _whole(self, attempt: Attempt, response: StreamedResponse, written: WrittenFiles | None) -> Outcome:
         outlet = attempt.outlet
         try:
             content = await response.read()
@@ -201,6 +204,8 @@ class ClaudeLane:
         attempt.journal.usage = usage_of(content)
         if attempt.capture is not None:
             attempt.capture.feed(content)
+        if written is not None:
+            written.whole(content)
         body = Renaming(*renamed(attempt.request.model, attempt.deployment.model)).whole(content)
         await outlet.begin(response.status, [*replayed(response), ("content-length", str(len(body)))], of_claude=True)
         await outlet.end(body)
@@ -242,6 +247,21 @@ class ClaudeLane:
             return refused_pool(seconds)
         counts = Counts.of(one for one in self._pool.snapshot() if admits(one.credential, requester))
         return exhausted_pool(seconds, self._clock(), self._pool.claim(scope, requester), counts)
+
+
+class Searched:
+    """An editor of a stream whose files are recorded before the client gets their ids: a ``StreamEditor``."""
+
+    def __init__(self, editor: Renaming, written: WrittenFiles) -> None:
+        self._editor = editor
+        self._written = written
+
+    def feed(self, chunk: bytes) -> bytes:
+        self._written.feed(chunk)
+        return self._editor.feed(chunk)
+
+    def finish(self) -> bytes:
+        return self._editor.finish()
 
 
 def scope_of(request: Request, model: str) -> Scope:
