@@ -94,7 +94,8 @@ class ClaudeLane:
         scope = scope_of(request, deployment.model)
         names = deployment.model, request.name
         requester = self._groups().requester(request.user, *names, groups=request.groups, known=self._pool.groups)
-        requester = requester._replace(api_keys_only=request.api_keys_only)
+        if request.api_keys_only:
+            requester = requester._replace(api_keys_only=True)
         source = await offloaded(len(request.raw), self._source, attempt, scope, requester)
         if source is None:
             if request.api_keys_only:
