@@ -8,6 +8,7 @@ import pytest
 from claude_proxy.anthropic.errors import SEND_TOKEN, Refused, own_refusal, send_refusal
 from claude_proxy.openai.api_errors import SET_TOKEN, ErrorFormat, error_object, last_event
 from claude_proxy.openai.api_requests import Api
+from claude_proxy.providers.returned import BROKEN_OFF
 
 
 def sent(refusal):
@@ -54,6 +55,9 @@ def test_headers_of_an_error():
     [
         (f"The proxy's token is missing: {SEND_TOKEN}.", f"The proxy's token is missing: {SET_TOKEN}."),
         ("litellm.RateLimitError: RateLimitError: OpenAIException - slow down", "slow down"),
+        ('litellm.RateLimitError: RateLimitError: OpenAIException - {"error": {"message": "slow down"}}', "slow down"),
+        ("Response payload is not completed: <TransferEncodingError: 400>", BROKEN_OFF),
+        ("User: arn:aws:iam::123456789012:user/x is not authorized", "User: (an account) is not authorized"),
         ("litellm.NotFoundError: no such model. Received Model Group=gpt\nAvailable Fallbacks=None", "no such model"),
     ],
 )

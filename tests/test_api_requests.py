@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.openai.api_requests import Api, as_messages, parsed, reduced, wants_usage, written
@@ -18,6 +20,18 @@ OF_LITELLM = {
     "litellm_metadata": {}, "litellm_session_id": "a", "metadata": {}, "mock_response": "a", "num_retries": 9, "prompt_id": "a",
     "store": True, "tags": ["a"], "timeout": 1, "user": "a", "user_config": {},
 }  # fmt: skip
+NAMES = st.sampled_from(
+    [
+        "model", "messages", "input", "tools", "type", "function", "mcp", "content", "text", "tool_calls", "image_url", "url",
+        "file_data", "file_id", "source", "instructions", "stream", "api_base", "output", "arguments", "previous_response_id",
+    ]
+)  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | NAMES | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+BODIES = st.dictionaries(NAMES, ANYTHING, max_size=5).map(lambda body: {"model": "gpt", "messages": ["a"], "input": "a"} | body)
 
 
 def part(**content):
@@ -153,6 +167,20 @@ def test_tokens_are_estimated_by_the_texts():
     assert [block["text"] for block in turn["content"]] == ["one", "two", "three", "four"]
     (turn,) = as_messages({"model": "a", "input": [[1, 2, 3]]}, Api.EMBEDDINGS)["messages"]
     assert len(turn["content"][0]["text"]) == len("    " * 3)
+
+
+@given(st.sampled_from(Api), BODIES)
+@example(Api.CHAT, {"model": "a", "messages": [{"tool_calls": 5, "content": {"text": [1]}}]})
+def test_any_body(api, body):
+    """Whatever a client sends is either reduced to fields of the API or refused; its tokens can be estimated."""
+    try:
+        found = parsed(json.dumps(body).encode(), api)
+        kept = reduced(found, api, HOSTS)
+    except Refused:
+        return
+    assert {*kept} <= {"model", api.value.content, "stream_options", *api.value.fields}
+    assert as_messages(found, api)["messages"]
+    assert json.loads(written(kept))
 
 
 def test_who_asks_for_usage():

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.openai.api_requests import Api
@@ -37,7 +39,7 @@ RESPONSE = (
 
 
 def read(stream, data, size=None):
-    cuts = range(0, len(data), size or len(data))
+    cuts = range(0, len(data), size or len(data) or 1)
     return b"".join(stream.feed(data[cut : cut + (size or len(data))]) for cut in cuts) + stream.finish()
 
 
@@ -109,6 +111,23 @@ def test_an_error(api, failure):
     assert len(found) == 1
     assert (found[0].get("response") or found[0])["error"]["message"] == "slow"
     assert (stream.error, stream.status, stream.words, stream.has_content) == ("api_error", 429, "slow", False)
+
+
+PIECES = st.sampled_from([CHAT, RESPONSE, DONE, LAST, b"data: {}\n\n", b"data: [1]\n\n", b": a\n\n", b"data: ", b"\n"])
+
+
+def joined(pieces):
+    """Return a stream whose lines end as LiteLLM's do."""
+    return b"".join(pieces).replace(b"\r", b"")
+
+
+@given(st.sampled_from([Api.CHAT, Api.RESPONSES]), st.lists(PIECES | st.binary(max_size=20), max_size=6).map(joined))
+def test_any_stream(api, data):
+    """Whatever comes ends with its own end or with an error, and cuts make no difference."""
+    streams = [ClientStream(api, "gpt", shows_usage=False) for _ in range(2)]
+    one, other = read(streams[0], data), read(streams[1], data, 1)
+    assert one.split() == other.split()
+    assert streams[0].error or DONE in one or b"response.completed" in one
 
 
 @pytest.mark.parametrize(

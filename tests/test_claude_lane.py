@@ -26,7 +26,15 @@ from claude_proxy.providers.endpoints import Hosts, Provider
 from claude_proxy.proxy.account_objects import AccountObjects
 from claude_proxy.proxy.api_keys import ApiKeys
 from claude_proxy.proxy.lanes.attempt import Attempt
-from claude_proxy.proxy.lanes.claude_lane import BUSY, NO_CREDENTIAL, NO_GROUP_CREDENTIAL, NO_LOGIN, ClaudeLane, scope_of
+from claude_proxy.proxy.lanes.claude_lane import (
+    BUSY,
+    NO_API_KEY,
+    NO_CREDENTIAL,
+    NO_GROUP_CREDENTIAL,
+    NO_LOGIN,
+    ClaudeLane,
+    scope_of,
+)
 from claude_proxy.proxy.outcome import DONE
 from claude_proxy.proxy.pool_refusals import Counts, exhausted_pool, refused_pool
 from claude_proxy.proxy.relay import StreamCapture
@@ -653,3 +661,29 @@ async def test_a_file_that_claude_writes(streams, variables, sent, raw, user):
     assert (made and made.user) == user
     keys = {fingerprint(Credential.of("x", secret)) for secret in (HOLDER, OTHER)}
     assert made is None or made.key in keys
+
+
+KEY = "sk-ant-api03-made-up-key"
+
+
+@pytest.mark.parametrize(
+    ("variables", "deployment", "sent"),
+    [
+        ({"CLAUDE_API_KEYS": f"key={KEY}"}, claude(), KEY),
+        ({"CLAUDE_API_KEYS": f"key={KEY}", "CLAUDE_TOKEN_MODE": "passthrough"}, claude(), None),
+        ({}, claude(), None),
+        ({}, claude(api_key=Secret(KEY)), KEY),
+        ({}, claude(api_key=Secret(POOLED)), None),
+        ({"CLAUDE_TOKEN_MODE": "passthrough"}, claude(api_key=Secret(KEY)), KEY),
+    ],
+)
+async def test_a_request_that_may_use_api_keys_only(variables, deployment, sent):
+    """It gets an API key of the pool or of the deployment, and never a subscription's token or the client's login."""
+    lanes = Lanes(Response(json={"model": "claude-x", "content": []}), **variables)
+    received = Received(sent=CLIENTS_OWN)
+    received.request = replace(received.request, api_keys_only=True)
+    outcome = await lanes.attempt(received, deployment)
+    assert [one.header("x-api-key") for one in lanes.upstream.sent] == ([sent] if sent else [])
+    assert all(one.header("authorization") is None for one in lanes.upstream.sent)
+    assert outcome.refusal is (None if sent else NO_API_KEY)
+    assert outcome.done or not outcome.final

@@ -26,7 +26,9 @@ from pools import (
     walk,
 )
 
+from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.learning_pool import SUSPICION_SECONDS
+from claude_proxy.credentials.order import Requester
 from claude_proxy.credentials.pool import PoolRequest
 from claude_proxy.credentials.rate_limits import Window
 from claude_proxy.credentials.response_rules import Action, Verdict
@@ -633,3 +635,21 @@ def test_the_first_day_of_a_credential_is_the_first_that_anybody_knows(make, clo
     third.merge([row])
     assert third.snapshot()[0].since == START
     assert row in third.everything()
+
+
+def test_a_request_that_may_use_api_keys_only(make, clock):
+    """No OAuth token is chosen, probed or waited for, whatever is free; the keys are used as for any other request."""
+    pool = make(A, B, K, L)
+    requester = Requester(api_keys_only=True)
+    request = PoolRequest(session="s", requester=requester)
+    assert {pool.choose(request).label, pool.choose(request, {"k"}).label} <= {"k", "l"}
+    assert pool.choose(request, {"k", "l"}) is None
+    assert pool.has_any(requester)
+    for key in (K, L):
+        cooldown(pool, key, 300)
+    assert pool.choose(request) is None
+    assert pool.delay(EVERYTHING, requester=requester) == 300
+    assert pool.retry_after(EVERYTHING, requester) >= 300
+    clock.now += 120
+    assert pool.probe(request).kind is Kind.API_KEY
+    assert not make(A, B).has_any(requester)

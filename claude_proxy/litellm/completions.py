@@ -4,10 +4,8 @@ It calls ``litellm.acompletion`` like LiteLLM's own route. The route itself woul
 time that has already entered LiteLLM. Depends on LiteLLM's shapes (1.106.2).
 """
 
-import ast
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,12 +13,12 @@ import litellm
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from claude_proxy.anthropic.errors import TRACEBACK
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.asgi import Headers
 from claude_proxy.config.deployments import CHAT_SERVER, DEFAULTS, OF_ROUTER
+from claude_proxy.openai.provider_words import message_in, unreachable, without_accounts, words_of_provider
 from claude_proxy.proxy.entrance import Entrance, current
-from claude_proxy.proxy.lanes.attempt import MAX_ERROR_BYTES, STREAM, Attempt
+from claude_proxy.proxy.lanes.attempt import STREAM, Attempt
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.relay import close_stream
 from claude_proxy.upstream.client import StreamedResponse, TimedOutError
@@ -29,14 +27,6 @@ from claude_proxy.upstream.client import StreamedResponse, TimedOutError
 LEFT_OUT = frozenset({*DEFAULTS, *OF_ROUTER, CHAT_SERVER, "max_retries", "num_retries", "stream_timeout", "timeout", "weight"})
 # The maximum number of chunks that wait for the client.
 MAX_WAITING = 64
-# Prefixes that LiteLLM adds to a provider's message, possibly several.
-_PREFIX = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_]{1,40}(?:Error|Exception)(?::| -) *)+")
-# aiohttp's message for a host that cannot be reached.
-_UNREACHABLE = re.compile(r"Cannot connect to host ([\w.-]{1,253}:\d{1,5}) ssl:[^\[]{0,200}\[([^\]]{1,200})\]")
-_DECODER = json.JSONDecoder()
-# Names of cloud accounts, which clients may not see.
-_ACCOUNT = re.compile(r"arn:aws[\w-]*:[^\s'\"]+|\bprojects/[\w:.-]+")
-ACCOUNT = "(an account)"
 
 
 class Failed(NamedTuple):
@@ -182,45 +172,12 @@ def failure(error: Exception) -> Failed | TimedOutError:
     status = getattr(error, "status_code", None)
     status = status if isinstance(status, int) and 400 <= status < 600 else 500
     message = getattr(error, "message", None)
-    if isinstance(message, str) and (found := _UNREACHABLE.search(message)):
-        return Failed(502, error_of(f"{found[1]} cannot be reached: {found[2]}."))
-    return Failed(status, provider_error(message if isinstance(message, str) else f"{type(error).__name__}: {error}"))
-
-
-def provider_error(message: str) -> dict[str, Any]:
-    """Return the provider's own error, which LiteLLM's message contains as text; else the message."""
-    message = message[: 2 * MAX_ERROR_BYTES]
-    words, brace, rest = message.partition("{")
-    if brace and TRACEBACK not in message:
-        for text in (brace + rest, _unquoted(words, brace + rest)):
-            try:
-                decoded, _ = _DECODER.raw_decode(text)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(decoded, dict) and message_in(decoded):
-                return error_of(message_in(decoded))
-    return error_of(_PREFIX.sub("", message))
-
-
-def _unquoted(words: str, text: str) -> str:
-    """Return the text of bytes that LiteLLM has formatted as a Python literal."""
-    quote = words[-1:]
-    if words[-2:] not in ("b'", 'b"'):
-        return ""
-    try:
-        held: bytes = ast.literal_eval(f"b{quote}{text.rpartition(quote)[0]}{quote}")
-    except (ValueError, SyntaxError):
-        return ""
-    return held.decode("utf-8", "replace")
+    if isinstance(message, str) and (words := unreachable(message)):
+        return Failed(502, error_of(words))
+    words = words_of_provider(message if isinstance(message, str) else f"{type(error).__name__}: {error}")
+    return Failed(status, error_of(words))
 
 
 def error_of(words: str) -> dict[str, Any]:
     """Return an error in OpenAI's shape."""
-    return {"error": {"message": _ACCOUNT.sub(ACCOUNT, words)}}
-
-
-def message_in(decoded: Mapping[str, Any]) -> str:
-    """Return the message of a provider's error; empty without one."""
-    inner = decoded.get("error", decoded)
-    found = inner.get("message") if isinstance(inner, dict) else inner
-    return found if isinstance(found, str) else ""
+    return {"error": {"message": without_accounts(words)}}

@@ -1,7 +1,6 @@
 """Errors for clients with OpenAI's API: in its shape, as a response or as the last event of a stream. No I/O of its own."""
 
 import json
-import re
 from typing import Any, NamedTuple
 
 from claude_proxy.anthropic.errors import SEND_TOKEN, error_message, error_type
@@ -9,13 +8,13 @@ from claude_proxy.anthropic.messages import to_json
 from claude_proxy.anthropic.sse import json_object
 from claude_proxy.asgi import Message, Send
 from claude_proxy.openai.api_requests import Api
+from claude_proxy.openai.provider_words import unreachable, words_of_provider
 from claude_proxy.providers.returned import BROKEN_OFF
 
 SERVER_ERROR = "server_error"
 # Headers for Claude Code: the user's budget, in the form of Anthropic's limits.
 HIDDEN_HEADERS = b"anthropic-"
-# What LiteLLM (1.106.2) writes before a provider's message, and after it.
-_PREFIX = re.compile(r"(?:(?:litellm\.)?[A-Za-z_]{1,40}(?:Error|Exception)(?::| -) ?){1,4}")
+# What LiteLLM (1.106.2) writes after a provider's message.
 AFTER_MESSAGE = (". Received Model Group=", "\nReceived Model Group=", " LiteLLM Retried", "No fallback model group found")
 # aiohttp's words (3.14.5) for a response that breaks off.
 NOT_COMPLETE = "Response payload is not completed"
@@ -56,13 +55,13 @@ def error_object(body: bytes, status: int) -> dict[str, Any]:
 
 def cleaned(message: str) -> str:
     """Return a message without what LiteLLM writes around that of a provider, and with advice for these clients."""
-    if found := _PREFIX.match(message):
-        message = message[found.end() :]
+    if words := unreachable(message):
+        return words
     if NOT_COMPLETE in message:
         return BROKEN_OFF
     for mark in AFTER_MESSAGE:
         message = message.partition(mark)[0]
-    return message.strip().replace(SEND_TOKEN, SET_TOKEN)
+    return words_of_provider(message.strip()).replace(SEND_TOKEN, SET_TOKEN)
 
 
 def chat_event(body: bytes, status: int = 500) -> bytes:

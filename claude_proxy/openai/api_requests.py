@@ -148,8 +148,8 @@ def _texts(value: Any) -> Iterator[str]:
             else:
                 waiting += reversed(one)
         elif isinstance(one, dict):
-            calls = [call.get("function") for call in one.get("tool_calls") or () if isinstance(call, dict)]
-            waiting += calls
+            calls = one.get("tool_calls")
+            waiting += [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
             waiting += [one[name] for name in ("output", "arguments", "input", "content", "text") if name in one]
 
 

@@ -95,13 +95,14 @@ class ClientStream:
         if chunk.get("error"):
             return self._given(chunk)
         choices = chunk.get("choices")
-        ends = any(isinstance(one, dict) and one.get("finish_reason") for one in choices or ())
+        choices = choices if isinstance(choices, list) else []
+        ends = any(isinstance(one, dict) and one.get("finish_reason") for one in choices)
         if ends and (words := self._problem()):
             return self._fail(words)
         self.has_content = self.has_content or bool(choices)
         if (usage := usage_in(chunk)) is not None:
             self.usage, self.is_final = _counted(usage), True
-            if not any(map(_has_content, choices or ())):
+            if not any(map(_has_content, choices)):
                 # LiteLLM (1.106.2) puts an empty choice into it; OpenAI does not.
                 return _event_of(chunk | {"model": self._model, "choices": []}) if self._shows_usage else b""
         return raw if chunk.get("model") == self._model else _event_of(chunk | {"model": self._model})

@@ -108,7 +108,8 @@ class ClaudeLane:
         request = attempt.request
         names = attempt.deployment.model, request.name
         requester = self._groups().requester(request.user, *names, groups=request.groups, known=self._pool.groups)
-        requester = requester._replace(api_keys_only=request.api_keys_only)
+        if request.api_keys_only:
+            requester = requester._replace(api_keys_only=True)
         try:
             key = await self._objects.key_of_request(request, requester) if self._objects is not None else None
         except Refused as refused:
