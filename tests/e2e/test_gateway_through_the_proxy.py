@@ -52,7 +52,6 @@ OPENAI_OWN = {route for _, route in OPENAI_ROUTES}
 CLOSED = ["/v1/chat/completions", "/chat/completions", "/v1/responses", "/files", "/v1/batches", "/v1/embeddings"]
 CLOSED += [
     "/anthropic/v1/batches",
-    "/bedrock/model/x/invoke",
     "/vertex_ai/v1/x",
     "/openai/v1/chat/completions",
     "/v1/completions",
