@@ -156,9 +156,9 @@ def request_fields(record: Record) -> Mapping[str, Any]:
     return {name: value for name, value in fields.items() if value not in ("", [])}
 
 
-def _shown(value: str | list[str]) -> str:
+def _shown(value: Any) -> str:
     """Return a value on one line, quoted and escaped unless it is a plain word or a number."""
-    return _quoted("; ".join(value) if isinstance(value, list) else value)
+    return _quoted("; ".join(value) if isinstance(value, list) else str(value))
 
 
 # Users, models and credentials are the same ones again and again.
