@@ -29,6 +29,8 @@ def ids(query, every=EVERY, is_there=lambda _: True):
         ({"limit": "3", "before_id": "o3"}, ("654", True)),
         ({"limit": "3", "before_id": "o6"}, ("987", False)),
         ({"before_id": "o9"}, ("", False)),
+        ({"limit": "3", "page": "page_o7"}, ("654", True)),
+        ({"ids": "o3,o5,o77,o3"}, ("53", False)),
     ],
 )
 def test_pages(query, page):
@@ -71,6 +73,7 @@ def test_deleted_and_hidden_objects():
     [
         {"limit": "0"}, {"limit": "-1"}, {"limit": "1001"}, {"limit": "x"}, {"limit": ""}, {"limit": "9" * 5000},
         {"limit": "\u0663"}, {"after_id": "o77"}, {"before_id": ""}, {"after_id": "o1", "before_id": "o3"},
+        {"page": "page_o77"}, {"page": "page_o1", "after_id": "o1"}, {"ids": ",".join(map(str, range(101)))},
     ],
 )  # fmt: skip
 def test_what_is_no_page(query):

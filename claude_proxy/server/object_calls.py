@@ -27,6 +27,8 @@ ROUNDS = 3
 # How many descriptions are kept for lists, how large one is at most, and for how long, in seconds.
 MAX_KEPT, MAX_KEPT_BYTES, KEPT_SECONDS = 5_000, 4096, 3600.0
 AFTER, BEFORE, LIMIT = "after_id", "before_id", "limit"
+# The list of files has also an opaque cursor, here the id behind a prefix, and a restriction to some ids.
+PAGE, PAGE_PREFIX, IDS = "page", "page_", "ids"
 
 
 class Operation(Enum):
@@ -143,7 +145,9 @@ class ObjectCalls:
             every = [replace(one, deleted=True) if one.id in gone else one for one in every]
         described = [edit(one) for one in found_now if one is not None]
         first, last = (page.objects[0].id, page.objects[-1].id) if page.objects else (None, None)
-        await send_json(outlet, {"data": described, "has_more": page.has_more, "first_id": first, "last_id": last}, ())
+        following = f"{PAGE_PREFIX}{last}" if page.has_more and BEFORE not in query else None
+        ends = {"first_id": first, "last_id": last, "next_page": following}
+        await send_json(outlet, {"data": described, "has_more": page.has_more, **ends}, ())
 
     async def _described(self, asked: Asked, page: list[MadeObject], outlet: ClientResponse) -> list[dict[str, Any] | None]:
         """Return the objects as Anthropic describes them; None for one that it does not find.
@@ -192,17 +196,23 @@ def page_of(every: list[MadeObject], query: dict[str, str], is_there: Callable[[
     wanted = query.get(LIMIT, str(USUAL_PAGE))
     if not (wanted.isascii() and wanted.isdecimal() and len(wanted) < 5 and 0 < int(wanted) <= MOST):
         raise Refused(400, f"{LIMIT}: Input should be a number from 1 to {MOST}")
-    if AFTER in query and BEFORE in query:
-        raise Refused(400, f"{AFTER} and {BEFORE} cannot be used together")
+    if len(query.keys() & {AFTER, BEFORE, PAGE, IDS}) > 1:
+        raise Refused(400, f"{AFTER}, {BEFORE}, {PAGE} and {IDS} cannot be used together")
     size = min(int(wanted), LARGEST_PAGE)
-    cursor = next((name for name in (AFTER, BEFORE) if name in query), None)
+    cursor = next((name for name in (AFTER, BEFORE, PAGE) if name in query), None)
     at = (0.0, "")
     if cursor is not None:
-        found = next((one for one in every if one.id == query[cursor]), None)
+        identifier = query[cursor].removeprefix(PAGE_PREFIX if cursor == PAGE else "")
+        found = next((one for one in every if one.id == identifier), None)
         if found is None:
             raise Refused(400, f"{cursor}: not found")
         at = found.place
     there = [one for one in every if not one.deleted and is_there(one)]
+    if IDS in query:
+        ids = query[IDS].split(",")
+        if len({*ids}) > LARGEST_PAGE:
+            raise Refused(400, f"{IDS}: at most {LARGEST_PAGE}")
+        return Page([one for one in there if one.id in ids], has_more=False)
     if cursor == BEFORE:
         newer = [one for one in there if one.place > at]
         return Page(newer[-size:], len(newer) > size)
@@ -213,9 +223,12 @@ def page_of(every: list[MadeObject], query: dict[str, str], is_there: Callable[[
 def _query(query: str) -> dict[str, str]:
     """Return the values of a query; raise ``Refused`` for a filter that the proxy does not know of its objects."""
     try:
-        found = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True, max_num_fields=20).items()}
+        every = parse_qs(query, keep_blank_values=True, max_num_fields=2 * LARGEST_PAGE)
     except ValueError:
         raise Refused(400, "The query has too many fields.") from None
+    found = {name: values[0] for name, values in every.items() if name.removesuffix("[]") != IDS}
+    if ids := every.get(IDS, []) + every.get(f"{IDS}[]", []):
+        found[IDS] = ",".join(ids)
     if "scope_id" in found:
         raise Refused(400, "scope_id: this proxy lists only the files that were uploaded through it, which have no scope")
     return found
