@@ -11,6 +11,7 @@ from claude_proxy.access import administration
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.settings import Settings, TokenMode
 from claude_proxy.config.users import SignedIn
+from claude_proxy.providers.cloud_routes import profile_of
 from claude_proxy.secret import Secret
 from claude_proxy.upstream.headers import PROXY_TOKEN, TOKEN_MODE, Client
 
@@ -165,8 +166,12 @@ def is_greeting(method: str, route: str) -> bool:
 
 
 def is_login_attempt(method: str, route: str, client: Client) -> bool:
-    """Whether a refused request is a failed login, which the operator should know of: not for a probe without a token."""
-    return bool(client.tokens) or not (method == "HEAD" or route in LOGIN_PROBES)
+    """Whether a refused request is a failed login, which the operator should know of: not for a probe without a token.
+
+    With CLAUDE_CODE_SKIP_BEDROCK_AUTH, Claude Code reads inference profiles without a token at every start.
+    """
+    is_probe = method == "HEAD" or route in LOGIN_PROBES or profile_of(method, route) is not None
+    return bool(client.tokens) or not is_probe
 
 
 def is_page(route: str) -> bool:

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from claude_proxy.access.routes import is_open
 from claude_proxy.check import names
+from claude_proxy.check.client_clouds import BEARER, OFF, client_clouds, is_client_of_cloud
+from claude_proxy.check.client_clouds import KNOWN as OF_CLOUDS
 from claude_proxy.check.client_file import ClientFile
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, Level, error, info, warning
@@ -41,7 +43,7 @@ KNOWN = frozenset(
         "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL",
         "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_MAX_CONTEXT_TOKENS", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
         "CLAUDE_CODE_ATTRIBUTION_HEADER", "CLAUDE_CODE_AUTO_MODE_SERVER", "CLAUDE_CODE_AUTO_MODE_MODEL", "API_TIMEOUT_MS",
-        QUIET,
+        QUIET, *OF_CLOUDS,
     }
 )  # fmt: skip
 # Names that users write for one of these, which are not like enough to be taken for a misspelling.
@@ -51,8 +53,6 @@ OTHER_NAMES = {
     "ANTHROPIC_KEY": AUTH_TOKEN, "PROXY_STATIC_TOKEN": AUTH_TOKEN, "CLAUDE_MODEL": "ANTHROPIC_MODEL",
     "ANTHROPIC_HEADERS": HEADERS,
 }  # fmt: skip
-# With one of these Claude Code sends its requests to a cloud.
-CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 # Headers that the proxy reads, and how alike another name has to be to be taken for a misspelling of one.
 OWN_HEADERS = frozenset({PROXY_TOKEN, TOKEN_MODE, FALLBACKS, SESSION})
 ALIKE_HEADERS = 0.8
@@ -63,7 +63,6 @@ SHORTEST_WAIT = 60000
 # How alike two names of variables have to be.
 ALIKE = 0.85
 QUOTES = tuple("\"'`")
-OFF = ("", "0", "false", "no", "off")
 NO_TOKEN = "has no token of the proxy"  # noqa: S105 - words of a finding
 # Lists the proxy's models in /model, which QUIET turns off.
 DISCOVERY = "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"
@@ -86,10 +85,8 @@ def client_file(facts: Facts) -> Iterator[Finding]:
         if meant and meant not in values:
             misspelt.add(meant)
             yield error(found.place(name), "is not a variable of Claude Code", f"did you mean {meant}?")
-    for name in CLOUDS:
-        if values.get(name, "").lower() not in OFF:
-            yield error(found.place(name), "sends the requests to a cloud and not to the proxy", "remove it")
-    if not values.get(BASE_URL) and BASE_URL not in misspelt:
+    yield from client_clouds(found)
+    if not values.get(BASE_URL) and BASE_URL not in misspelt and not is_client_of_cloud(found):
         remedy = f'write "{BASE_URL}": "http://your-server:4000"; `claude-proxy settings` prints the whole block'
         yield error(found.name, f"{BASE_URL} is not set in env, so Claude Code sends its requests to Anthropic", remedy)
     yield from _tokens(facts, found)
@@ -115,7 +112,9 @@ def _tokens(facts: Facts, found: ClientFile) -> Iterator[Finding]:
     values = found.values
     headers = values.get(HEADERS, "")
     in_headers = PROXY_TOKEN in headers.lower() or bool(misspelt_token_header(headers))
-    has_token = values.get(AUTH_TOKEN) or values.get(API_KEY) or in_headers
+    has_token = (
+        values.get(AUTH_TOKEN) or values.get(API_KEY) or in_headers or (is_client_of_cloud(found) and values.get(BEARER))
+    )
     if not has_token and not found.has_helper and not (facts.settings and is_open(facts.settings)):
         remedy = f"write {AUTH_TOKEN}; `claude-proxy settings` prints it"
         yield error(found.name, NO_TOKEN, remedy)

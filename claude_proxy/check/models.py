@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from claude_proxy.check import names
+from claude_proxy.check.client_clouds import is_client_of_cloud
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.config import models, web_search
@@ -142,6 +143,9 @@ def ways_of_requests(facts: Facts) -> Iterator[Finding]:
 def claude_code_names(facts: Facts) -> Iterator[Finding]:
     """The models that Claude Code requests by itself, and those that its variables name."""
     served, clients = served_names(facts), {**facts.dotenv.values, **facts.client_values}
+    if facts.client and is_client_of_cloud(facts.client):
+        # Such a client may also name the cloud's id of a model.
+        served = [*served, *(str(entry["litellm_params"]["model"]).partition("/")[2] for _, entry in facts.models)]
     missing = [
         f"{model} ({alias})"
         for alias, (model, variable) in CLAUDE_CODE_NAMES.items()

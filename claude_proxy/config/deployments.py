@@ -21,9 +21,12 @@ class Lane(Enum):
     CHAT = "a provider with chat completions"
     COMPLETION = "a provider whose format only LiteLLM knows; LiteLLM translates chat completions"
     LITELLM = "LiteLLM, which chooses the deployment"
+    CLOUD = "Claude on Bedrock or Vertex AI, for a client of that cloud"
 
 
 LANES = {Provider.CLAUDE: Lane.CLAUDE, Provider.ANTHROPIC_FORMAT: Lane.MESSAGES, Provider.DEMO: Lane.DEMO}
+# The lanes of deployments that are called by all their parameters: through LiteLLM, or by a client of their cloud.
+WITH_PARAMETERS = (Lane.COMPLETION, Lane.LITELLM)
 # Why LiteLLM handles Claude on a cloud.
 LITELLMS_FORMAT = "LiteLLM knows this provider's format"
 # Parameters of a deployment that are copied into a chat-completions request.
@@ -115,7 +118,7 @@ class Deployment:
     extra: Mapping[str, Any] | None = None
     api_version: str | None = None
     key_header: str = "authorization"
-    # The whole entry, for a deployment that is called through LiteLLM. It contains secrets.
+    # The whole entry, for a deployment of ``WITH_PARAMETERS``. It contains secrets.
     params: Mapping[str, Any] | None = field(default=None, repr=False)
     # Why LiteLLM serves the deployment, in words; empty if a lane does.
     reason: str = ""
@@ -168,7 +171,7 @@ def deployment(
         extra=_chat_extra(named) if endpoint else None,
         api_version=endpoint.version if endpoint else None,
         key_header=endpoint.key_header if endpoint else "authorization",
-        params={name: value for name, value in params.items() if value is not None} if lane is Lane.COMPLETION else None,
+        params={name: value for name, value in params.items() if value is not None} if lane in WITH_PARAMETERS else None,
         reason=reason,
     )
 

@@ -40,17 +40,18 @@ class Limits:
         patterns = self.patterns.get(folded(user))
         return patterns is None or any(matches(pattern, model) for pattern in patterns)
 
-    def forbidden(self, user: str, model: str, raw: bytes) -> str | None:
+    def forbidden(self, user: str, model: str, raw: bytes, *, named_in_body: bool = True) -> str | None:
         """Return the model of a request that the user may not use, its own or one that it names for Claude; else None.
 
-        A body with two ``model`` fields is rejected, because Claude may read the other one.
+        A body with two ``model`` fields is rejected, because Claude may read the other one. So is one with any such field if
+        the model is named outside of the body.
         """
         if folded(user) not in self.patterns:
             return None
         if not self.allows(user, model):
             return model
         body = json.loads(raw, object_pairs_hook=_Pairs)
-        if not isinstance(body, _Pairs) or [name for name, _ in body].count("model") != 1:
+        if not isinstance(body, _Pairs) or [name for name, _ in body].count("model") != int(named_in_body):
             return "several models at once"
         return next((name for name in _further_models(body) if not self.allows(user, name)), None)
 

@@ -11,7 +11,7 @@ from claude_proxy.secret import Secret
 
 # Shorter values would match harmless words.
 MIN_LENGTH = 8
-SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_TOKENS", "_KEYS", "_SECRET", "_PASSWORD", "REDIS_URL", "DATABASE_URL")
+SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_TOKENS", "_KEYS", "_SECRET", "_PASSWORD", "REDIS_URL", "DATABASE_URL", "_TOKEN_BEDROCK")
 # Parameters of config.yaml, and headers, that contain a secret.
 SECRET_PARAMETER = re.compile(
     r"(^|[_-])(key|token|secret|password|credentials|secret_access_key|authorization)$", re.IGNORECASE

@@ -47,9 +47,12 @@ from claude_proxy.litellm.windows import window_in, windows_of
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.providers.model_names import listing
 from claude_proxy.proxy.entrance import current
+from claude_proxy.proxy.lanes.cloud_lane import CloudLane
 from claude_proxy.proxy.plan import plan
 from claude_proxy.server.application import App
+from claude_proxy.server.cloud_door import CloudDoor
 from claude_proxy.server.gateway import Gateway
+from claude_proxy.server.model_requests import ModelRequests
 from claude_proxy.server.options import FORCED_ENVIRONMENT
 from claude_proxy.state.redis import RedisStore
 from claude_proxy.usage import request_log
@@ -141,9 +144,15 @@ def install(app: App) -> None:
         sign_in=app.sign_in_routes(),
         loaded=app.load_shared_state,
         client_routes=app.client_routes(),
+        doors=[functools.partial(_cloud_door, app)],
     )
     verbose = os.environ.get("LITELLM_LOG", "").upper() == "DEBUG"
     request_log.configure(app.redactor, verbose=verbose, as_json=settings.log_format is LogFormat.JSON)
+
+
+def _cloud_door(app: App, requests: ModelRequests) -> CloudDoor:
+    lane, lacks_price = CloudLane(app.client, app.config, environment()), app.admission.lacks_price
+    return CloudDoor(requests, lane, app.config, app.redactor, lacks_price=lacks_price, ready=app.load_shared_state)
 
 
 def _settle_litellm() -> None:

@@ -12,7 +12,7 @@ from claude_proxy.usage.record import FAILED_OVER_TO, RETRIED, AttemptRecord
 # The maximum number of attempts that are kept, of which the last one is kept always.
 MAX_ATTEMPTS = 20
 # The headers in which providers send the id of a request.
-REQUEST_IDS = ("request-id", "x-request-id")
+REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid")
 
 
 @dataclass

@@ -181,13 +181,14 @@ async def relayed(
     begin: Callable[[], Awaitable[None]],
     keepalive: float | None = None,
     needs_event: bool = False,
+    is_encoded: bool = False,
 ) -> None:
     """Send a stream to the client as it arrives, and feed ``capture`` with the upstream's bytes.
 
     ``begin`` sends the status after the first event, or after ``FIRST_EVENT_SECONDS``. Raises ``FailedStream`` if that event is
     an error. Later errors of the upstream are raised unchanged, and the client's response is then left without an end. With
     ``keepalive``, a keep-alive is sent after that many seconds of silence. With ``needs_event``, a stream without a complete
-    event has failed, too.
+    event has failed, too. With ``is_encoded``, ``editor`` returns the events that it is fed in another format.
     """
     silence = _Silence(FIRST_EVENT_SECONDS)
     begun, beginning = False, bytearray()
@@ -205,7 +206,7 @@ async def relayed(
                 await begin()
                 silence.restart(keepalive)
             if ready or silence.is_due():
-                await outlet.write(ready or KEEPALIVE)
+                await (outlet.write(ready, content=chunk) if is_encoded else outlet.write(ready or KEEPALIVE))
                 silence.beat()
     finally:
         silence.close()

@@ -124,14 +124,17 @@ class ClientResponse:
             headers = self.charge.headers(headers) if self.charge else headers
             await self._start(status, self._clean_headers(headers))
 
-    async def write(self, data: bytes) -> None:
-        """Send a part of the body: Claude's own message unchanged, everything else without secrets."""
+    async def write(self, data: bytes, *, content: bytes | None = None) -> None:
+        """Send a part of the body: Claude's own message unchanged, everything else without secrets.
+
+        ``content`` has the events in ``data``, if that is another format than the Messages API's.
+        """
         if not data or self.state is not State.PASSING:
             return
         if self._first_byte is None:
             self._first_byte = self._clock()
         if self.charge is not None:
-            await self.charge.passing(data)
+            await self.charge.passing(data if content is None else content)
         if self._cleaner is None:
             self._cleaner = StreamRedactor(_forms_of_secrets(self._redactor, self.request.client))
         ready = self._cleaner.feed(data)

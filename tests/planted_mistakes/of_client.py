@@ -181,6 +181,18 @@ ROWS = (
         "settings.json line 5: CLAUDE_CODE_USE_BEDROCK: sends the requests to a cloud and not to the proxy", "remove it",
     ),
     settings(
+        "a client of Bedrock at the root of the proxy", MODEL,
+        '    "CLAUDE_CODE_USE_BEDROCK": "1",\n    "CLAUDE_CODE_SKIP_BEDROCK_AUTH": "1",\n'
+        f'    "ANTHROPIC_BEDROCK_BASE_URL": {URL},\n' + MODEL,
+        "settings.json line 7: ANTHROPIC_BEDROCK_BASE_URL: should end with /bedrock", "write http://127.0.0.1:4000/bedrock",
+    ),
+    settings(
+        "a client of Vertex AI with Google's credential", MODEL,
+        '    "CLAUDE_CODE_USE_VERTEX": "1",\n    "ANTHROPIC_VERTEX_BASE_URL": "http://127.0.0.1:4000/vertex_ai/v1",\n' + MODEL,
+        "settings.json line 5: CLAUDE_CODE_USE_VERTEX: needs CLAUDE_CODE_SKIP_VERTEX_AUTH beside it",
+        'add "CLAUDE_CODE_SKIP_VERTEX_AUTH": "1"',
+    ),
+    settings(
         "attribution switched off", MODEL, '    "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",\n' + MODEL,
         "settings.json line 5: CLAUDE_CODE_ATTRIBUTION_HEADER: removes what Anthropic recognises Claude Code by",
     ),

@@ -89,10 +89,12 @@ async def relay(
     keepalive: float | None = None,
     needs_event: bool = False,
     translator: Translator | None = None,
+    is_encoded: bool = False,
 ) -> Outcome:
     """Send a stream to the client as it arrives. ``failure`` converts an error before the start to an outcome.
 
-    With a ``translator``, the client receives its output, and an error event if the stream breaks off.
+    With a ``translator``, the client receives its output, and an error event if the stream breaks off. ``is_encoded`` as in
+    ``relayed``.
     """
     outlet, journal = attempt.outlet, attempt.journal
     capture = attempt.capture or StreamCapture()
@@ -100,7 +102,16 @@ async def relay(
     served = attempt.deployment.served
     try:
         read = response.piece if translator is None else translated(response.piece, outlet, translator)
-        await relayed(read, outlet, editor, capture, begin=begin, keepalive=keepalive, needs_event=needs_event)
+        await relayed(
+            read,
+            outlet,
+            editor,
+            capture,
+            begin=begin,
+            keepalive=keepalive,
+            needs_event=needs_event,
+            is_encoded=is_encoded,
+        )
     except (FailedStream, UpstreamError) as error:
         if not outlet.begun:
             return failure(error)

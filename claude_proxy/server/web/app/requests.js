@@ -10,7 +10,7 @@ const MOST = 1000;
 // How long after the last key a search begins.
 const TYPING_MS = 300;
 const FILTERS = ["q", "user", "model", "credential", "rule", "lane", "status"];
-const LANES = ["claude", "messages", "chat", "completion", "litellm", "demo"];
+const LANES = ["claude", "messages", "chat", "completion", "litellm", "cloud", "demo"];
 const STATUSES = { "": "all", ok: "succeeded", error: "failed", failover: "failed over" };
 const COLUMNS = 9;
 // The status for a client that has disconnected.
