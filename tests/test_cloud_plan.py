@@ -5,13 +5,15 @@ import pytest
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.providers.cloud_routes import Action, Cloud, CloudCall
-from claude_proxy.proxy.cloud_plan import check_ready, cloud_target
+from claude_proxy.proxy.cloud_plan import check_ready, cloud_target, profile, profiles
 
 ID = "us.anthropic.claude-x"
 BEDROCK, VERTEX = {"model": f"bedrock/{ID}"}, {"model": "vertex_ai/claude-x"}
 CLAUDE = {"model": "anthropic/claude-x"}
 ENTRIES = [
     ("fast", [BEDROCK]), ("mixed", [CLAUDE, BEDROCK, VERTEX]), ("plain", [CLAUDE]),
+    ("guarded", [{"model": "bedrock/us.anthropic.claude-g", "guardrailConfig": {"guardrailIdentifier": "g"}}]),
+    ("half", [{"model": "bedrock/us.anthropic.claude-h", "rpm": 3}, {"model": "bedrock/us.anthropic.claude-h"}]),
     ("unready", [{"model": "bedrock/us.anthropic.claude-y", "aws_secret_access_key": "os.environ/NEVER_SET"}]),
 ]  # fmt: skip
 
@@ -63,3 +65,24 @@ def test_a_model_that_is_not_there():
     with pytest.raises(Refused, match="NEVER_SET") as refused:
         check_ready(call, target("unready"), config())
     assert refused.value.status == 400
+
+
+def test_what_only_litellm_applies():
+    """A deployment with a guardrail or a limit of LiteLLM's router is not used, because neither would apply."""
+    call = CloudCall(Cloud.BEDROCK, Action.STREAM, "guarded")
+    with pytest.raises(Refused, match="guarded has guardrailConfig in "):
+        check_ready(call, target("guarded"), config())
+    assert len(target("half").deployments) == 2
+    assert len(check_ready(call, target("half"), config()).deployments) == 1
+
+
+def test_profiles():
+    """A user's models on Bedrock are listed as inference profiles, each with the model behind it; ARNs are not."""
+    found = profiles(config({"anna": {"models": ["fast"]}}), "anna")["inferenceProfileSummaries"]
+    assert [one["inferenceProfileId"] for one in found] == [ID]
+    assert found[0]["models"][0]["modelArn"].endswith("/anthropic.claude-x")
+    assert {one["inferenceProfileId"] for one in profiles(config(), "anna")["inferenceProfileSummaries"]} >= {ID}
+    assert profile(config(), "anna", "fast") == profile(config(), "anna", ID) == found[0]
+    for name, users in (("nobody", None), ("plain", None), ("fast", {"anna": {"models": ["plain"]}})):
+        with pytest.raises(Refused, match="is not an inference profile"):
+            profile(config(users), "anna", name)

@@ -269,6 +269,7 @@ def test_what_litellm_is_asked_with():
     one = of(GEMINI | {"vertex_project": "p", "drop_params": False, "rpm": None})
     assert (one.lane, one.params) == (Lane.COMPLETION, GEMINI | {"vertex_project": "p", "drop_params": False})
     assert "made-up-gemini" not in repr(one)
+    assert of({"model": "bedrock/anthropic.claude-x", "aws_region_name": "r"}).params["aws_region_name"] == "r"
     assert of(GLM).params is None
     assert chat(GPT).params is None
 

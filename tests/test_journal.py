@@ -147,6 +147,8 @@ def test_the_id_of_the_last_response():
     journal.begin(Provider.CLAUDE, "anthropic/claude-x")
     journal.learn_request_id({"x-request-id": "other", "request-id": "req_1"})
     assert journal.request_id == "req_1"
+    journal.learn_request_id({"x-amzn-requestid": "of-aws"})
+    assert journal.request_id == "of-aws"
     journal.learn_request_id({"x-request-id": "other"})
     assert journal.request_id == "other"
     journal.begin(Provider.OPENAI, "openai/x")

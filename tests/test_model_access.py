@@ -155,3 +155,15 @@ def test_two_spellings_of_a_name_are_a_mistake():
     assert mistake == "claude_proxy: users: Anna: is the same user as anna above; upper and lower case make no difference"
     (mistake,) = mistakes(config(Admin={"models": ["glm"]}))
     assert "is the master key" in mistake
+
+
+def test_a_body_without_a_model():
+    """Where the path names the model, the body names none; what it names besides is checked all the same."""
+    limits = Limits.of(ANNA)
+    messages = '"messages": []'
+    for body, forbidden in (
+        (f"{{{messages}}}", None),
+        (f'{{{messages}, "model": "glm"}}', "several models at once"),
+        (f'{{{messages}, "fallbacks": [{{"model": "gpt"}}]}}', "gpt"),
+    ):
+        assert limits.forbidden("anna", "glm", body.encode(), named_in_body=False) == forbidden

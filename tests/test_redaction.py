@@ -63,8 +63,9 @@ def test_secrets_of():
         "ZAI_API_KEY": "a", "AWS_SECRET_ACCESS_KEY": "b", "CLAUDE_OAUTH_TOKENS": "c", "PROXY_STATIC_TOKEN": "d",
         "REDIS_PASSWORD": "e",
         "CLIENT_SECRET": "f", "CLAUDE_API_KEYS": "g", "PATH": "x", "AZURE_API_BASE": "x", "KEYBOARD": "x", "OPENAI_API_KEY": "",
+        "AWS_BEARER_TOKEN_BEDROCK": "h",
     }  # fmt: skip
-    assert sorted(secret.reveal() for secret in secrets_of(environ)) == list("abcdefg")
+    assert sorted(secret.reveal() for secret in secrets_of(environ)) == list("abcdefgh")
 
 
 def test_the_bound_is_the_documented_one():

@@ -384,3 +384,19 @@ def test_keys_that_are_not_known_yet(signing_in):
     with pytest.raises(Refused) as caught:
         identify(read([("authorization", "Bearer sk-wrong")]), signing_in)
     assert caught.value.status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "attempt"),
+    [
+        ("HEAD", "/bedrock", False),
+        ("GET", "/bedrock/inference-profiles", False),
+        ("GET", "/bedrock/inference-profiles/us.anthropic.claude-x", False),
+        ("POST", "/bedrock/model/x/count-tokens", True),
+        ("POST", "/v1/messages", True),
+    ],
+)
+def test_probes_of_claude_code(method, route, attempt):
+    """What Claude Code asks without a token of its own accord is no failed login; with a wrong token it is one."""
+    assert routes.is_login_attempt(method, route, read([])) is attempt
+    assert routes.is_login_attempt(method, route, read([("x-api-key", "wrong")]))

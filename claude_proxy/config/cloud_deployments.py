@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from claude_proxy.config.deployments import Deployment
+from claude_proxy.config.deployments import UNDERSTOOD, Deployment
 from claude_proxy.providers.cloud_routes import LITELLM_PREFIXES, Action, Cloud, CloudCall
 
+# Parameters that these requests follow, besides those that start like a cloud's own. Defaults for a body have no effect.
+_PREFIXES = ("aws_", "vertex_")
+_KNOWN = UNDERSTOOD | {"model_id", "chat_server"}
 # Parts of LiteLLM's name of a model on Bedrock that select how LiteLLM sends a request.
 _ROUTES = ("converse/", "invoke/")
 # The vendor in an id of Bedrock. An ARN does not name one.
@@ -118,6 +121,13 @@ def vertex_credentials(params: Mapping[str, Any], environ: Mapping[str, str]) ->
     """Return a service account's file, its JSON, or the parsed JSON; None for the credentials of the environment."""
     named = params.get("vertex_credentials") or params.get("vertex_ai_credentials")
     return named or environ.get("VERTEXAI_CREDENTIALS") or None
+
+
+def unknown_parameters(one: Deployment) -> tuple[str, ...]:
+    """Return the parameters of a deployment that only LiteLLM applies, such as a guardrail or a limit of its router."""
+    params = one.params or {}
+    named = (name for name, value in params.items() if value is not None and value is not False)
+    return tuple(sorted(name for name in named if name not in _KNOWN and not name.startswith(_PREFIXES)))
 
 
 def private_names(one: Deployment) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from claude_proxy.anthropic.errors import MODEL_NOT_READY, UNKNOWN_MODEL, Refused
-from claude_proxy.config.cloud_deployments import base_model, cloud_model, is_meant
+from claude_proxy.config.cloud_deployments import base_model, cloud_model, is_meant, unknown_parameters
 from claude_proxy.config.models import ActiveConfig, model_names
 from claude_proxy.providers.cloud_routes import Action, Cloud, CloudCall
 from claude_proxy.providers.model_names import served_name
@@ -22,14 +22,22 @@ def cloud_target(call: CloudCall, config: ActiveConfig, user: str) -> Target | N
 
 
 def check_ready(call: CloudCall, target: Target | None, config: ActiveConfig) -> Target:
-    """Return the target; raise ``Refused`` for an unknown model, and for one without its key."""
+    """Return the target with the deployments that can be used; raise ``Refused`` for an unknown model, and for one without any.
+
+    A deployment with a parameter that only LiteLLM applies is not used: the parameter may be a guardrail.
+    """
     if target is None:
         words = f"model: {call.model} is not a model of this proxy on {call.cloud.value}"
         raise Refused(404, words, reason=UNKNOWN_MODEL)
     if missing := config.missing(target.name):
         words = f"{target.name} is not ready: set {' and '.join(missing)} on the proxy (.env) and restart it."
         raise Refused(400, words, reason=MODEL_NOT_READY)
-    return target
+    usable = tuple(one for one in target.deployments if not unknown_parameters(one))
+    if not usable:
+        names = ", ".join(unknown_parameters(target.deployments[0]))
+        words = f"{target.name} has {names} in config.yaml, which only LiteLLM applies; use /v1/messages for this model."
+        raise Refused(400, words, reason=MODEL_NOT_READY)
+    return target._replace(deployments=usable)
 
 
 def profiles(config: ActiveConfig, user: str) -> dict[str, Any]:

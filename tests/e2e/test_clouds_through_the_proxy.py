@@ -407,6 +407,21 @@ def test_a_spent_budget(proxy: Proxy, clouds: Clouds) -> None:
     assert len(clouds.asked) == 2
 
 
+def test_inference_profiles(proxy: Proxy, clouds: Clouds) -> None:
+    """A user's models are listed as profiles, without a request to AWS, and not without a token."""
+    path = "/bedrock/inference-profiles"
+    with httpx.Client(trust_env=False, base_url=proxy.url) as client:
+        found = client.get(path, headers=headers(ANNA)).json()["inferenceProfileSummaries"]
+        one = client.get(f"{path}/haiku", headers=headers(ANNA))
+        hidden = client.get(f"{path}/sonnet", headers=headers(ANNA))
+        assert client.get(path).status_code == 401
+    assert HAIKU in {each["inferenceProfileId"] for each in found}
+    assert SONNET not in {each["inferenceProfileId"] for each in found}
+    assert one.json()["models"][0]["modelArn"].endswith(f"/{HAIKU.removeprefix('us.')}")
+    assert (hidden.status_code, hidden.json()) == (404, {"message": "sonnet is not an inference profile of this proxy"})
+    assert not clouds.upstream.seen
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

@@ -124,6 +124,7 @@ class CloudLane:
         """Return the URL and the headers with the operator's credential. Raises ``CloudCredentialError``."""
         call, one = sending.call, sending.attempt.deployment
         params, headers = one.params or {}, _headers(sending.attempt.request.headers, streams=call.action is Action.STREAM)
+        headers += [(name.lower(), value) for name, value in one.extra_headers]
         if call.cloud is Cloud.VERTEX:
             token = await self._google.token(vertex_credentials(params, self._environ))
             project = vertex_project(params, self._environ) or token.project
