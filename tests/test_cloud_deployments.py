@@ -89,6 +89,22 @@ def test_regions(model, params, environ, expected):
     assert found.url.startswith(f"https://bedrock-runtime.{expected}.amazonaws.com/model/")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "arn:aws:bedrock:evil.invalid/x?:1:inference-profile/anthropic.x", "arn:aws:bedrock:a@evil.invalid#:1:x",
+        "arn:aws:bedrock::1:x", "evil.invalid/anthropic.claude-x", "evil.invalid#/anthropic.claude-x", "arn:x",
+        "us-east-1.evil.invalid/anthropic.claude-x", "arn:aws:bedrock:us-east-1\n:1:x",
+    ],
+)  # fmt: skip
+def test_a_region_is_no_host(name):
+    """Where a pattern lets clients choose an id, no part of it becomes another host or another path."""
+    found = bedrock_address(WHOLE, made(f"bedrock/{name}"), {"AWS_REGION": "eu-west-1"})
+    assert found.region == "eu-west-1"
+    assert found.url.startswith("https://bedrock-runtime.eu-west-1.amazonaws.com/model/")
+    assert found.url.count("/") == 5
+
+
 def test_paths_of_bedrock():
     """The id is one part of the path, with every character encoded that would end it; a count is for the id without an area."""
     one = made("bedrock/us.anthropic.claude-x-v1:0", api_base="https://vpce.example/")

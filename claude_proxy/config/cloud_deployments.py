@@ -1,5 +1,6 @@
 """Deployments of Claude on Bedrock and Vertex AI: the model's id at the cloud, and where the cloud is. Plain values, no I/O."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -17,6 +18,8 @@ _VENDOR = "anthropic."
 _ARN = "arn:"
 # Where an id of Bedrock says where requests may be processed: us.anthropic.claude-x.
 AREAS = ("us", "eu", "apac", "au", "jp", "ca", "sa", "me", "af", "global", "us-gov")
+# A client chooses a part of the id if the deployment's name is a pattern, and the region becomes a part of the host.
+_REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,16}){2,4}")
 DEFAULT_REGION = "us-west-2"
 REGION_VARIABLES = ("AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION")
 LOCATION_VARIABLES = ("VERTEXAI_LOCATION", "VERTEX_LOCATION")
@@ -83,13 +86,15 @@ def bedrock_address(call: CloudCall, one: Deployment, environ: Mapping[str, str]
 def _region(params: Mapping[str, Any], model: str, environ: Mapping[str, str]) -> str:
     if named := params.get("aws_region_name"):
         return str(named)
-    if model.startswith(_ARN) and (found := model.split(":", 4)[3:4]) and found[0]:
+    if model.startswith(_ARN) and (found := model.split(":", 4)[3:4]) and _REGION.fullmatch(found[0]):
         return found[0]
     name = str(params.get("model") or "").removeprefix("bedrock/")
     for route in _ROUTES:
         name = name.removeprefix(route)
     before = name.partition("/")[0] if "/" in name and not name.startswith(_ARN) else ""
-    return before or next((value for name in REGION_VARIABLES if (value := environ.get(name, "").strip())), DEFAULT_REGION)
+    if _REGION.fullmatch(before):
+        return before
+    return next((value for name in REGION_VARIABLES if (value := environ.get(name, "").strip())), DEFAULT_REGION)
 
 
 def vertex_address(call: CloudCall, one: Deployment, environ: Mapping[str, str], project: str) -> Address:

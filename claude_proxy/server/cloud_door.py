@@ -77,7 +77,7 @@ class CloudDoor:
             raw = await read_body(receive, memory)
             call = await offloaded(len(raw), named, call, raw)
         except Refused as refused:
-            await send_refusal(send, refused.refusal())
+            await send_refusal(send, refused.refusal(), head=scope["method"] == "HEAD")
             return
         except ConnectionAbortedError:
             return
