@@ -49,7 +49,6 @@ def test_a_wrong_token_is_refused_in_anthropics_shape(poolless, upstream, header
 CLOSED = ["/v1/chat/completions", "/chat/completions", "/v1/responses", "/v1/messages/batches", "/v1/files", "/v1/embeddings"]
 CLOSED += [
     "/anthropic/v1/files",
-    "/bedrock/model/x/invoke",
     "/vertex_ai/v1/x",
     "/openai/v1/chat/completions",
     "/v1/completions",
