@@ -40,7 +40,9 @@ async def refused(path, *, method="POST", caller=ANNA, body=b"{}", **config):
         sent.append(message)
 
     with BodyBudget(10**9).open("anna") as memory:
-        await door(**config).serve({"method": method, "path": path}, Head(read([]), [], caller), memory, receive, send)
+        served = door(**config)
+        shaped = served.in_format(path, send)
+        await served.serve({"method": method, "path": path}, Head(read([]), [], caller), memory, receive, shaped)
     start, content = sent
     return start["status"], dict(start["headers"]), json.loads(content["body"])
 

@@ -35,6 +35,11 @@ class OfClaude:
         return DONE
 
 
+def _there():
+    """Return how many requests are in memory; other tests may have made some."""
+    return sum(isinstance(one, Request | ClientResponse | UnderWay) for one in gc.get_objects())
+
+
 async def _left_after_requests():
     """Return the number of requests that are in memory after many, without the garbage collector, and the last response."""
     config = ActiveConfig({}, {}, lookup=lambda _: [{"model": "anthropic/glm", "api_base": "https://glm.example"}])
@@ -51,13 +56,14 @@ async def _left_after_requests():
     reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname()[:2])
     gc.collect()
     gc.disable()
+    before = _there()
     try:
         for _ in range(REQUESTS):
             writer.write(HEAD + BODY)
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(2)
         await asyncio.sleep(0)
-        return sum(isinstance(one, Request | ClientResponse | UnderWay) for one in gc.get_objects()), head
+        return _there() - before, head
     finally:
         gc.enable()
         writer.close()

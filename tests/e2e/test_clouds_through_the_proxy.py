@@ -59,6 +59,12 @@ model_list:
     litellm_params: {{model: bedrock/{haiku}, api_base: "{url}/aws", aws_region_name: us-east-1}}
   - model_name: keyed
     litellm_params: {{model: bedrock/us.anthropic.claude-keyed-v1:0, api_base: "{url}/aws", api_key: {bearer}}}
+  - model_name: wrongly-signed
+    litellm_params:
+      model: bedrock/us.anthropic.claude-wrong-v1:0
+      api_base: "{url}/aws"
+      aws_access_key_id: {key}
+      aws_secret_access_key: made-up-key-of-another-account
   - model_name: profile
     litellm_params: {{model: "bedrock/{arn}", api_base: "{url}/aws"}}
   - model_name: twice
@@ -110,7 +116,7 @@ def proxy(both: Clouds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     account = home / "account.json"
     account.write_text(json.dumps(service_account(both.tokens.url)), encoding="utf-8")
     config = CONFIG.format(
-        url=both.url, sonnet=SONNET, haiku=HAIKU, vertex=VERTEX_SONNET, account=account, bearer=BEARER, arn=ARN
+        url=both.url, sonnet=SONNET, haiku=HAIKU, vertex=VERTEX_SONNET, account=account, bearer=BEARER, arn=ARN, key=KEY
     )
     variables = {
         "AWS_ACCESS_KEY_ID": KEY,
@@ -472,6 +478,15 @@ def test_nothing_secret_is_logged(proxy: Proxy, clouds: Clouds) -> None:
     proxy.logged("made-up reason of AWS")
     for secret in (SECRET, BEARER, "Signature=", "ya29.", "BEGIN PRIVATE KEY", BEN, ANNA):
         assert secret not in proxy.output
+
+
+def test_a_wrong_signature(proxy: Proxy, clouds: Clouds) -> None:
+    """A signature that AWS rejects is the operator's matter: the client learns of no account, and its token is valid."""
+    response = proxy.ask(json.dumps(BODY).encode(), "/bedrock/model/wrongly-signed/invoke")
+    assert response.status_code == 502
+    assert "does not accept the proxy's credential" in words_of(response)
+    assert len(clouds.asked) == 1
+    proxy.logged("the signature does not match")
 
 
 def test_no_credential(proxy: Proxy, clouds: Clouds, both: Clouds) -> None:
