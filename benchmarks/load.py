@@ -24,6 +24,8 @@ CALLS: Mapping[str, int] = {SMALL: 0, MIDDLE: 14, LARGE: 60}
 LONGEST_STAMP = 60
 _STAMP = re.compile(STAMP.encode() + rb"([\d.]+) ")
 _numbers = itertools.count()
+# The session that every request names, as Claude Code's do.
+SESSION = "5e551011-0000-4000-8000-000000000000"
 
 
 @dataclass
@@ -71,7 +73,7 @@ def body(model: str, size: str, *, stream: bool, order: str = "") -> bytes:
             "system": [{"type": "text", "text": "You are a helpful assistant. " * 45, "cache_control": {"type": "ephemeral"}}],
             "messages": turns,
             "tools": [{"name": "Read", "description": "Read a file. " * 10, "input_schema": schema}],
-            "metadata": {"user_id": "user_made_up_account__session_made-up"},
+            "metadata": {"user_id": json.dumps({"account_uuid": "", "session_id": SESSION})},
         }
     ).encode()
 

@@ -1,8 +1,9 @@
 """Measures what the history, the latest requests, the alerts and the open page cost a request: ``make bench WATCHED=1``.
 
 The proxy is compared with itself: with all that records turned off, with it, and with it while the page is open in ten
-browsers. The servers run at the same time, on one processor, and are measured in turn, in another order each round; 50 users
-send requests in a loop. A turn is as long as the pause between two requests of the page, so it has the share of each browser.
+browsers. The servers run at the same time, on one processor, and are measured in short slices in turn; 50 users send requests
+in a loop. In a round each server has requests for as long as the page pauses between two of its own, so a round has the share
+of each browser. What the proxy does once a second counts three times, because the slices of a second come in three.
 
 The processor time counts until what was recorded is written, and that of the processes that the proxy has started.
 """
@@ -12,6 +13,7 @@ import asyncio
 import dataclasses
 import importlib
 import os
+import random
 import shutil
 import statistics
 import sys
@@ -28,7 +30,6 @@ import uvloop
 from benchmarks import load, made_up_home, report, servers
 from benchmarks.load import SMALL, Seen
 from benchmarks.made_up_history import Team
-from benchmarks.run import in_turn
 from benchmarks.servers import ROOT, Server
 
 PAGE = ROOT / "docs/BENCHMARKS.md"
@@ -49,7 +50,9 @@ MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5")
 KINDS = {"whole": False, "streamed": True}
 # The page asks for the pool and the requests in this interval, and for the history once a minute.
 POLL_SECONDS, HISTORY_TURNS = 5.0, 12
-ROUNDS = 15
+ROUNDS = 12
+# In a round, the servers are measured in so many seconds in turn: what else runs on the machine then affects all of them.
+SLICE_SECONDS = 0.5
 # How long what was recorded may wait to be written, in seconds.
 WRITTEN_SECONDS = 1.5
 # The views that are open, by browser.
@@ -131,24 +134,39 @@ async def browse(server: Server, browsers: Sequence[Browser], turn: int, seconds
 
 async def measure(every: Sequence[Server], rounds: int, seconds: float) -> dict[str, dict[str, list[Seen]]]:
     """Return the results by kind of response and server."""
-    results: dict[str, dict[str, list[Seen]]] = {}
+    results: dict[str, dict[str, list[Seen]]] = {kind: {server.name: [] for server in every} for kind in KINDS}
     browsers = [Browser(number, view) for number, view in enumerate(BROWSERS)]
     for kind, stream in KINDS.items():
-        results[kind] = {server.name: [] for server in every}
-        turn = 0
-        for server, counts in in_turn(every, rounds):
-            cpu = server.cpu_seconds_of_all()
-            sending = asyncio.ensure_future(send(server, turn * CLIENTS, seconds, stream=stream))
-            if server.name == WATCHED:
-                await browse(server, browsers, turn, seconds * 0.95)
-            seen = await sending
-            await asyncio.sleep(WRITTEN_SECONDS)
-            seen.cpu = server.cpu_seconds_of_all() - cpu
-            turn += server.name == WATCHED
-            if counts:
-                results[kind][server.name].append(seen)
-            sys.stderr.write(f"{kind}, {server.name}: {seen.cpu_ms:.3f} ms, {seen.requests_per_second:.0f}/s\n")
+        for turn in range(rounds + 1):  # the first one is a warm-up
+            found = await measure_round(every, browsers, turn, seconds, stream=stream)
+            for name, seen in found.items() if turn else ():
+                results[kind][name].append(seen)
+            shown = ", ".join(f"{name} {seen.cpu_ms:.3f} ms, {seen.requests_per_second:.0f}/s" for name, seen in found.items())
+            sys.stderr.write(f"{kind}: {shown}\n")
     return results
+
+
+async def measure_round(
+    every: Sequence[Server], browsers: Sequence[Browser], turn: int, seconds: float, *, stream: bool
+) -> dict[str, Seen]:
+    """Send each server requests for so many seconds, a slice at a time, and return the results by server."""
+    found = {server.name: Seen() for server in every}
+    before = {server.name: server.cpu_seconds_of_all() for server in every}
+    looking = [server for server in every if server.name == WATCHED]
+    browsing = [asyncio.ensure_future(browse(one, browsers, turn, seconds * len(every) * 0.95)) for one in looking]
+    order = [*every]
+    for number in range(round(seconds / SLICE_SECONDS)):
+        random.Random(f"{turn} {number}").shuffle(order)  # noqa: S311 - an order
+        for server in order:
+            seen, whole = await send(server, number * CLIENTS, SLICE_SECONDS, stream=stream), found[server.name]
+            whole.first += seen.first
+            whole.end += seen.end
+            whole.seconds += seen.seconds
+    await asyncio.gather(*browsing)
+    await asyncio.sleep(WRITTEN_SECONDS)
+    for server in every:
+        found[server.name].cpu = server.cpu_seconds_of_all() - before[server.name]
+    return found
 
 
 async def idle(server: Server, seconds: float, turns: int) -> tuple[float, float]:
@@ -203,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the section, or write it into the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watched", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each number is measured")
-    parser.add_argument("--seconds", type=float, default=POLL_SECONDS, help="the length of a turn")
+    parser.add_argument("--seconds", type=float, default=POLL_SECONDS, help="how long each server has requests in a round")
     parser.add_argument("--before", type=Path, help="the folder of an earlier version's code, to compare with")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     options = parser.parse_args(arguments)

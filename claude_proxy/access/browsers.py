@@ -19,8 +19,12 @@ JSON = "application/json"
 REMEDY = "Set PROXY_STATIC_TOKEN to a token on the proxy, and send that token."
 
 
-def check_browser(method: str, route: str, headers: Headers, own_names: Collection[str]) -> None:
+def check_browser(
+    method: str, route: str, headers: Headers, own_names: Collection[str], *, reaches_model: bool = False
+) -> None:
     """Raise ``Refused`` for a request that a web page may have sent; ``own_names`` are names of this proxy, in lower case.
+
+    ``reaches_model`` says of a route that is not of the Messages API whether it uses the proxy's credentials.
 
     1. ``Host`` must be an address, a name without a dot, a private name, or one of ``own_names``: any other name may be that of
        a page which has been pointed at this machine after the page was loaded (DNS rebinding).
@@ -33,7 +37,7 @@ def check_browser(method: str, route: str, headers: Headers, own_names: Collecti
         raise Refused(403, f"{host[:100]!r} is not a name of this proxy, which is open to everyone. {REMEDY}")
     if _is_foreign(sent.get("origin", "").lower(), host) or sent.get("sec-fetch-site", "").lower() in OTHER_SITES:
         raise Refused(403, f"This proxy is open to everyone, and does not accept requests of other sites' web pages. {REMEDY}")
-    if method == "POST" and (method, route) in MODEL_ROUTES:
+    if method == "POST" and (reaches_model or (method, route) in MODEL_ROUTES):
         _check_json(sent)
 
 

@@ -45,6 +45,8 @@ class PoolGroups:
         ``groups`` are the user's groups in folded case, those of a sign-in included; ``known`` has every group of a credential.
         """
         user = folded(user)
+        if not (self.users or self.models or self.declared):
+            return Requester(user, ())
         own = self._restriction(self.users.get(user, ()), known)
         if self.declared and groups:
             own |= self._restriction([group for group in groups if self.declared.get(folded(group))], known)

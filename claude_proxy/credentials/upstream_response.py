@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from typing import NamedTuple
 
 from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.credentials.scope import EVERYTHING, Scope
+from claude_proxy.lazy import lazy
 from claude_proxy.text import clean
 
 LIMITS = "anthropic-ratelimit-"
@@ -75,7 +75,7 @@ class UpstreamResponse:
     sent: float = 0.0
     redact: Callable[[str], str] = Redactor(()).text
 
-    @cached_property
+    @lazy
     def _error(self) -> Mapping[str, object]:
         """The parsed error; empty if the body is not in Anthropic's format."""
         try:
@@ -130,7 +130,7 @@ class UpstreamResponse:
             return ""
         return beginning(self.message, sentences)
 
-    @cached_property
+    @lazy
     def skew(self) -> float:
         """How many seconds Anthropic's clock is ahead of the proxy's; 0 without a ``date`` or for a small difference."""
         date = _http_date(self.headers.get("date", ""))

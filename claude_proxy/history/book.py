@@ -208,26 +208,24 @@ def _names_of(user: str, groups: tuple[str, ...], model: str, served: str, crede
 
 
 def _count(numbers: list[int], record: Record) -> None:
-    """Add a request to the numbers of its entry."""
-    usage = record.usage
-    counts = (
-        (0, 1),
-        (1, int(is_error(record))),
-        (2, len(record.failovers)),
-        (3, usage.input),
-        (4, usage.output),
-        (5, usage.cache_read),
-        (6, usage.cache_write),
-        (7, record.cost or 0),
-        (8, int(record.cost is None and bool(record.served))),
-        (FIRST_BYTE_MS, round(1000 * record.first_byte_seconds)),
-        (TOTAL_MS, round(1000 * record.seconds)),
-        (bucket_of(FIRST_BYTE, record.first_byte_seconds), 1),
-        (bucket_of(TOTAL, record.seconds), 1),
-    )
-    for place, count in counts:
+    """Add a request to the numbers of its entry. This runs for every request."""
+    usage, cost = record.usage, record.cost
+    numbers[0] += 1
+    if is_error(record):
+        numbers[1] += 1
+    if record.failovers:
+        numbers[2] += len(record.failovers)
+    # What a provider reports may be any number.
+    for place, count in enumerate((usage.input, usage.output, usage.cache_read, usage.cache_write, cost or 0), 3):
         if count > 0:
             numbers[place] = min(numbers[place] + count, MAX_NUMBER)
+    if cost is None and record.served:
+        numbers[8] += 1
+    first_byte, seconds = record.first_byte_seconds, record.seconds
+    numbers[FIRST_BYTE_MS] = min(numbers[FIRST_BYTE_MS] + max(0, round(1000 * first_byte)), MAX_NUMBER)
+    numbers[TOTAL_MS] = min(numbers[TOTAL_MS] + max(0, round(1000 * seconds)), MAX_NUMBER)
+    numbers[bucket_of(FIRST_BYTE, first_byte)] += 1
+    numbers[bucket_of(TOTAL, seconds)] += 1
 
 
 def joined(groups: Collection[str]) -> str:

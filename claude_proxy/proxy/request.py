@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from claude_proxy.anthropic.errors import Refused
@@ -12,6 +11,7 @@ from claude_proxy.anthropic.messages import is_deeper_than, to_json
 from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.anthropic.request_view import MAX_DEPTH, RequestView, tags_in, view
 from claude_proxy.asgi import Headers
+from claude_proxy.lazy import lazy
 from claude_proxy.providers.compatibility import Dialect
 from claude_proxy.providers.meter import Sent
 from claude_proxy.providers.model_names import is_name, served_name
@@ -67,7 +67,7 @@ class Request:
         """Whether the client requests a stream."""
         return self.view.streams
 
-    @cached_property
+    @lazy
     def body(self) -> Mapping[str, Any]:
         """The parsed body, for what the view does not contain. Raises ``Refused`` if there is no memory for it."""
         self.weigh()
@@ -77,7 +77,7 @@ class Request:
         """The parts of the request that a provider counts as input, measured once per row."""
         return self._sent.setdefault(row.name, Sent(self.body, row))
 
-    @cached_property
+    @lazy
     def _sent(self) -> dict[str, Sent]:
         return {}
 
@@ -87,12 +87,12 @@ class Request:
         requested = self.body.get("max_tokens")
         return requested if isinstance(requested, int) else None
 
-    @cached_property
+    @lazy
     def named_session(self) -> str | None:
         """A digest of the session name in the request; None without one."""
         return session_of(self.client, self.view.user_id)
 
-    @cached_property
+    @lazy
     def session(self) -> str | None:
         """A digest of the session name, or else of the conversation's opening; None without both.
 

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 
 from claude_proxy.anthropic.errors import Refusal, error_event, error_type, kind_of, own_refusal, send_refusal
 from claude_proxy.anthropic.sse import KEEPALIVE
@@ -36,6 +37,7 @@ from claude_proxy.proxy.charge import Charge
 from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.request import Request
 from claude_proxy.secret import Secret
+from claude_proxy.upstream.headers import Client
 from claude_proxy.usage.prices import Prices
 from claude_proxy.usage.record import Record
 
@@ -104,7 +106,7 @@ class ClientResponse:
 
     def redact(self, text: str) -> str:
         """Return a text for the operator without the proxy's secrets and the client's."""
-        return self._redactor.text(text, self._secrets_of_client())
+        return self._redactor.text(text, _secrets_of(self.request.client))
 
     def follow(self, rule: str) -> None:
         """Record the rule of ``config.yaml`` that chose the model; the response names it in a header."""
@@ -117,7 +119,7 @@ class ClientResponse:
         early, self.state = self.state is State.EARLY, State.PASSING
         if of_claude:
             # A message of Claude is sent unchanged.
-            self._cleaner = ErrorEventRedactor(self._forms_of_secrets)
+            self._cleaner = ErrorEventRedactor(partial(_forms_of_secrets, self._redactor, self.request.client))
         if not early:
             headers = self.charge.headers(headers) if self.charge else headers
             await self._start(status, self._clean_headers(headers))
@@ -131,7 +133,7 @@ class ClientResponse:
         if self.charge is not None:
             await self.charge.passing(data)
         if self._cleaner is None:
-            self._cleaner = StreamRedactor(self._forms_of_secrets())
+            self._cleaner = StreamRedactor(_forms_of_secrets(self._redactor, self.request.client))
         ready = self._cleaner.feed(data)
         if ready:
             await self._send_body(ready, more=True)
@@ -281,21 +283,22 @@ class ClientResponse:
         await self._client({"type": "http.response.body", "body": data, "more_body": more})
 
     def _clean(self, refusal: Refusal) -> Refusal:
-        secrets = self._secrets_of_client()
+        secrets = _secrets_of(self.request.client)
         body = self._redactor.text(refusal.body.decode("utf-8", "surrogateescape"), secrets)
         headers = [(name, self._redactor.text(value, secrets)) for name, value in refusal.headers]
         return replace(refusal, headers=headers, body=body.encode("utf-8", "surrogateescape"))
 
     def _clean_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        secrets = self._secrets_of_client()
+        secrets = _secrets_of(self.request.client)
         together = "\n".join([value for _, value in headers])
         if self._redactor.text(together, secrets) != together:
             headers = [(name, self._redactor.text(value, secrets)) for name, value in headers]
         return encoded(headers)
 
-    def _forms_of_secrets(self) -> list[bytes]:
-        return self._redactor.forms(self._secrets_of_client())
 
-    def _secrets_of_client(self) -> list[Secret]:
-        client = self.request.client
-        return [*client.tokens, *([client.credential.secret] if client.credential else [])]
+def _forms_of_secrets(redactor: Redactor, client: Client) -> list[bytes]:
+    return redactor.forms(_secrets_of(client))
+
+
+def _secrets_of(client: Client) -> list[Secret]:
+    return [*client.tokens, *([client.credential.secret] if client.credential else [])]

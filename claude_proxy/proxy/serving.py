@@ -181,7 +181,7 @@ class Serving:
         outcome = shown = await self._target(
             request, first, outlet, journal, call_litellm, repeats=bool(planned.fallbacks.general)
         )
-        for name in () if request.wants_no_fallback else _fallbacks(planned, outcome):
+        for name in () if outcome.done or request.wants_no_fallback else _fallbacks(planned, outcome):
             target = Target(name, self._config.deployments(name))
             if request.view.safeguards and not target.is_claude:
                 return failed(400, NO_SAFEGUARDS, final=True)

@@ -3,13 +3,9 @@
 LiteLLM receives only a reduced copy of headers and body.
 """
 
-import asyncio
 import functools
 import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.responses import Response
 
@@ -59,6 +55,8 @@ from claude_proxy.proxy.response import ClientResponse
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.secret import Secret
 from claude_proxy.server.bodies import BodyBudget, HeldBody, body_alone, body_first, memory_for_bodies, read_body, weigh
+from claude_proxy.server.doors import Door, Head
+from claude_proxy.server.model_requests import ModelRequests
 from claude_proxy.server.pages import page, part_of_page
 from claude_proxy.server.signin_routes import SignInRoutes
 from claude_proxy.server.telemetry_relay import MAX_BODY_BYTES as MAX_TELEMETRY_BYTES
@@ -111,30 +109,35 @@ class Gateway:
         sign_in: SignInRoutes | None = None,
         loaded: Callable[[], Awaitable[None]] | None = None,
         client_routes: Mapping[tuple[str, str], ClientRoute] | None = None,
+        doors: Sequence[Callable[[ModelRequests], Door]] = (),
     ) -> None:
         """``needs_litellm`` returns whether a setting sends every model request through LiteLLM.
 
         ``loaded`` returns once the process knows which sign-ins have ended. ``client_routes``
-        respond by themselves, by method and route (``CLIENT_ROUTES``).
+        respond by themselves, by method and route (``CLIENT_ROUTES``). ``doors`` make the groups of
+        routes that are served beside these.
         """
         self._app = app
-        self._prices = prices
         self._config = config or ActiveConfig({}, {})
-        self._request_limits = request_limits or RequestLimits(lambda: self._config.user_limits)
         self._serving = serving or Serving({}, self._config, meter=Meter(len))
         self._needs_litellm = needs_litellm
         self._client_routes = client_routes or {}
         self._is_session = is_session
         self._settings = settings
-        self._admission = admission
-        self._running = running or RunningRequests()
         self._redactor = redactor
-        self._record = record
         self._telemetry = telemetry
         self._bodies = BodyBudget(memory_for_bodies(settings.workers))
         self._sign_in = sign_in
         self._loaded = loaded
-        self._revocation = Revocation(settings.users.all_users, settings.users.stands)
+        self._model_requests = ModelRequests(
+            request_limits or RequestLimits(lambda: self._config.user_limits),
+            Revocation(settings.users.all_users, settings.users.stands),
+            admission=admission,
+            running=running,
+            record=record,
+            prices=prices,
+        )
+        self._doors = [make(self._model_requests) for make in doors]
         self._failed_logins = FailedLogins()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,9 +174,11 @@ class Gateway:
         if (method, route) in CLIENT_ROUTES:
             await self._client_route(caller, inner, sent, receive, send)
             return
-        head = _Head(client, sent, caller)
+        head = Head(client, sent, caller)
         with self._bodies.open(caller.name) as memory:
-            if (signal := TELEMETRY_ROUTES.get((method, route))) and self._telemetry is not None:
+            if (door := self._door(method, route)) is not None:
+                await door.serve(inner, head, memory, receive, send)
+            elif (signal := TELEMETRY_ROUTES.get((method, route))) and self._telemetry is not None:
                 read = functools.partial(read_body, receive, memory, MAX_TELEMETRY_BYTES)
                 await self._take_telemetry(self._telemetry, signal, head, read, send)
             else:
@@ -182,6 +187,8 @@ class Gateway:
     async def _without_token(self, scope: Scope, path: str, sent: Headers, receive: Receive, send: Send) -> bool:
         """Serve a request that needs no token, whose whole path is ``path``; return whether it was one."""
         method, route = scope["method"], scope["path"]
+        if (method, route) in MODEL_ROUTES:
+            return False
         if is_greeting(method, route):
             if wants_page(method, route, header_policy.accepted(sent)):
                 await page("start", self._settings)(scope, receive, send)
@@ -204,7 +211,7 @@ class Gateway:
         return True
 
     async def _take_telemetry(
-        self, relay: TelemetryRelay, signal: str, head: "_Head", read: Callable[[], Awaitable[bytes]], send: Send
+        self, relay: TelemetryRelay, signal: str, head: Head, read: Callable[[], Awaitable[bytes]], send: Send
     ) -> None:
         """Pass a client's telemetry to the collector, with the user that its token belongs to."""
         caller = head.caller
@@ -222,7 +229,7 @@ class Gateway:
             return
         await respond(caller, sent)(scope, receive, send)
 
-    async def _authenticated(self, scope: Scope, head: "_Head", memory: HeldBody, receive: Receive, send: Send) -> None:
+    async def _authenticated(self, scope: Scope, head: Head, memory: HeldBody, receive: Receive, send: Send) -> None:
         """Read the body of an authorized request, and serve it."""
         client, sent, caller = head
         method, route, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
@@ -319,34 +326,14 @@ class Gateway:
             await outlet.refuse(refusal)
 
     async def _model_request(self, scope: Scope, caller: Caller, receive: Receive, outlet: ClientResponse) -> None:
-        """Serve a model request; end it early if the client disconnects or its user is removed."""
-        arrived = time.time()
-        under_way = UnderWay(outlet)
-        watched = under_way.watch(scope, receive)
-        call_litellm = functools.partial(self._call_litellm, under_way, scope, caller)
+        """Serve a request of the Messages API to a model."""
         enters_litellm = caller.role is Role.KEY or self._needs_litellm()
-        try:
-            limited = nullcontext() if outlet.request.counts_tokens else self._request_limits.admitted(caller.name)
-            running = nullcontext() if outlet.request.counts_tokens else self._running.counted(caller.name)
-            with limited, running, self._revocation.watched(caller, under_way.revoke):
-                outlet.charge = await self._admission.admit(outlet.request, outlet.journal) if self._admission else None
-                await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
-        except Refused as refused:
-            await outlet.refuse(refused.refusal())
-        except asyncio.CancelledError as ended:
-            under_way.accept_end(ended)
-        except Exception:
-            # The server logs the exception; the client receives an error in Anthropic's format.
-            await outlet.refuse(own_refusal(500, "Internal error of the proxy. Its operator can find it in the log.", []))
-            raise
-        finally:
-            watched()
-            await under_way.close()
-            await outlet.conclude()
-            if outlet.charge is not None:
-                await outlet.charge.finish()
-            if self._record is not None:
-                self._record(outlet.record(arrived, self._prices))
+
+        async def respond(under_way: UnderWay) -> None:
+            call_litellm = functools.partial(self._call_litellm, under_way, scope, caller)
+            await self._serving.serve(outlet.request, outlet, outlet.journal, call_litellm, enters_litellm=enters_litellm)
+
+        await self._model_requests.serve(scope, caller, receive, outlet, respond)
 
     async def _call_litellm(self, under_way: UnderWay, scope: Scope, caller: Caller, model: str, *, planned: bool) -> Outcome:
         """Call LiteLLM's app with a reduced body, in a context in which its hooks find the request."""
@@ -376,23 +363,22 @@ class Gateway:
         is_virtual = caller.role is Role.KEY
         if is_virtual and caller.token and (method, route) not in MODEL_ROUTES:
             caller = Caller(Role.ADMIN, caller.token, ADMIN_NAME) if await self._is_session(caller.token) else caller
-        check_route(caller, method, route, query, database=self._settings.database_url is not None)
+        if self._door(method, route) is None:
+            check_route(caller, method, route, query, database=self._settings.database_url is not None)
         # An unverified key could be any text; access tokens, which change every hour, are recognized by their form.
         if not is_virtual and caller.signed_in is None:
             self._redactor.learn(caller.token)
         return caller
+
+    def _door(self, method: str, route: str) -> Door | None:
+        if (method, route) in MODEL_ROUTES:
+            return None
+        return next((door for door in self._doors if door.serves(method, route)), None)
 
     def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers) -> None:
         """Raise ``Refused`` for a request of another site's page: to an open proxy, or to change the pool."""
         if (method, route) in OWN_CHANGES:
             check_own_page(sent)
         if caller.role is Role.OPEN:
-            check_browser(method, route, sent, {self._settings.host.lower(), self._settings.domain.lower()})
-
-
-class _Head(NamedTuple):
-    """A request before its body is read."""
-
-    client: header_policy.Client
-    headers: Headers
-    caller: Caller
+            names = {self._settings.host.lower(), self._settings.domain.lower()}
+            check_browser(method, route, sent, names, reaches_model=self._door(method, route) is not None)

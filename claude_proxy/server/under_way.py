@@ -47,7 +47,11 @@ class UnderWay:
         traceback.clear_frames(ended.__traceback__)
 
     async def close(self) -> None:
-        """Close what LiteLLM has left open."""
+        """Close what LiteLLM has left open. Afterwards nothing ends the request early.
+
+        The request no longer refers to its task: both, and the body, are freed at once instead of by the garbage collector.
+        """
+        self._task = None
         if self.entrance is not None:
             await self.entrance.close()
 
@@ -56,12 +60,24 @@ class UnderWay:
         when_cut: WhenCut | None = scope.get(WHEN_CUT)
         if when_cut is not None:
             when_cut(self.cut)
-        return _watch(scope, receive, self.leave)
+        stop = _watch(scope, receive, self.leave)
+
+        def stop_all() -> None:
+            stop()
+            if when_cut is not None:
+                when_cut(_has_ended)
+
+        return stop_all
 
     def _end(self) -> None:
         """Cancel only a lane's attempt inside LiteLLM, so that LiteLLM can record the usage; otherwise the whole request."""
         if self._task is not None and not (self.entrance and self.entrance.interrupt()):
             self._task.cancel()
+
+
+def _has_ended(*, force: bool) -> bool:  # noqa: ARG001 - a ``Cut``
+    """The request has its response; nothing is cut off."""
+    return False
 
 
 def _watch(scope: Scope, receive: Receive, leave: Callable[[], None]) -> Callable[[], object]:

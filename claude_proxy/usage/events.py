@@ -66,15 +66,16 @@ class RecentEvents:
 
     def record(self, record: Record, model: str) -> None:
         """Keep what a request met; ``model`` is the name under which its model is counted."""
+        failed = bool(record.credential) and is_error(record)
+        if not failed and not record.failovers:
+            return
         now = self._clock()
         user = clean(folded(record.user))
         moved = [Failover(now, user, model, clean(text, MAX_TEXT)) for text in record.failovers]
         parts = [text.partition(": ") for text in record.failovers if not is_of_model(text)]
         wrong = {label: reason for label, colon, reason in parts if colon}
-        if record.credential and is_error(record):
+        if failed:
             wrong[record.credential] = f"{record.error or 'error'} (HTTP {record.status})"
-        if not moved and not wrong:
-            return
         events = self._events.setdefault(self._writer, _Events())
         events.failovers = [*events.failovers, *moved][-MAX_FAILOVERS:]
         errors = {clean(label): LastError(now, clean(text, MAX_TEXT)) for label, text in wrong.items()}

@@ -3,8 +3,8 @@
 Five rules:
   1. The ``MOST`` latest requests of all processes are shown, those that ended last first. Counts of tokens are left out: a
      client sends thirty of them together.
-  2. A request adds only its record to a list; everything else is done at most once in ``SHARE_SECONDS``, or when the list is
-     read.
+  2. A request adds only its record to a list; everything else is done at most once in ``SHARE_SECONDS``, with many requests
+     in ``BUSY_SECONDS``, or when the list is read. So of more requests than are shown, most cost nothing more.
   3. A process writes its entries to ``PAGES`` pages of ``PAGE_ENTRIES`` in turn, each a row of the store under one key, and
      reuses the oldest one. So the rows are bounded without any removal, and at a crash only the last second is missing.
   4. Pages of other processes are kept as they came, and parsed only when somebody reads the list.
@@ -36,8 +36,9 @@ PREFIX = "recent:"
 MOST = 1000
 PAGE_ENTRIES = 25
 PAGES = MOST // PAGE_ENTRIES + 1
-# How often changes are shared with the other processes, in seconds.
-SHARE_SECONDS = 1.0
+# How often changes are shared with the other processes, in seconds; and how often if there are more than ``FEW`` new ones.
+SHARE_SECONDS, BUSY_SECONDS = 1.0, 5.0
+FEW = 4 * PAGE_ENTRIES
 # The maximum number of pages (the store keeps as many), and the maximum length of a process name.
 MAX_PAGES = 400
 MAX_WRITER = 64
@@ -201,9 +202,10 @@ class RecentRequests:
         return page
 
     def changed(self) -> list[Row]:
-        """Return the pages that have changed here, at most once in ``SHARE_SECONDS``."""
+        """Return the pages that have changed here, at most once in ``SHARE_SECONDS`` or ``BUSY_SECONDS``."""
         now = self._clock()
-        if not (self._new or self._changed) or self._shared_at <= now < self._shared_at + SHARE_SECONDS:
+        pause = SHARE_SECONDS if len(self._new) <= FEW else BUSY_SECONDS
+        if not (self._new or self._changed) or self._shared_at <= now < self._shared_at + pause:
             return []
         self._shared_at = now
         self._write_new()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from claude_proxy.config.money import shown
@@ -155,9 +156,14 @@ def request_fields(record: Record) -> Mapping[str, Any]:
     return {name: value for name, value in fields.items() if value not in ("", [])}
 
 
-def _shown(value: Any) -> str:
+def _shown(value: str | list[str]) -> str:
     """Return a value on one line, quoted and escaped unless it is a plain word or a number."""
-    text = "; ".join(value) if isinstance(value, list) else str(value)
+    return _quoted("; ".join(value) if isinstance(value, list) else value)
+
+
+# Users, models and credentials are the same ones again and again.
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
     return text if _BARE.fullmatch(text) else json.dumps(text)
 
 
