@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from forked_process import ForkedProcess
 
 from conformance import proxies, rows, run
 from conformance.target import Target
@@ -17,7 +18,9 @@ from conformance.upstream import Upstream
 @pytest.fixture(scope="module", params=[False, True], ids=["direct", "through-litellm"])
 def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> run.Results:
     start = functools.partial(proxies.ours, through_litellm=request.param)
-    return run.check_started(start, tmp_path_factory.mktemp("conformance"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(proxies, "Process", ForkedProcess)
+        return run.check_started(start, tmp_path_factory.mktemp("conformance"))
 
 
 @pytest.mark.parametrize("row", rows.ROWS, ids=lambda row: row.id)

@@ -1,13 +1,11 @@
 """Many clients at once through one worker: the code of ``make soak``, for half a minute, and its floods, smaller."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import uvloop
-from forking import AT_IMPORT, Forked, may_fork
-from processes import clean_environment
+from forked_process import ForkedProcess
 
 from benchmarks import flood, soak
 from benchmarks import stage as stages
@@ -15,7 +13,6 @@ from benchmarks.audit import audit
 from benchmarks.crowd import MODELS, Crowd
 from benchmarks.simulated_limits import LIMITED, REFUSED
 from benchmarks.stage import CREDENTIALS, TOKEN, Stage, stage
-from conformance.proxies import Process
 
 STREAMS = 200
 # Shorter answers than the soak's, so that each client asks several times; and all credentials rest together early.
@@ -26,26 +23,10 @@ IDLE_SECONDS = 2.0
 GROWTH = 1.0
 
 
-class ForkedProcess(Process):
-    """The same proxy, forked where that may be."""
-
-    def __init__(self, home: Path, command: Sequence[str], port: int, environment: Mapping[str, str]) -> None:
-        variables = clean_environment(home, **AT_IMPORT, **environment)
-        if not may_fork(variables, home / ".env"):
-            super().__init__(home, command, port, environment)
-            return
-        self.url, self.log = f"http://127.0.0.1:{port}", home / "proxy.log"
-        program = home / "program.py"
-        program.write_text(command[-1], encoding="utf-8")
-        with self.log.open("wb") as log:
-            self._process = Forked([], variables, log, program)
-
-
 @pytest.fixture(scope="module")
-def running(request: pytest.FixtureRequest) -> Iterator[Stage]:
+def running() -> Iterator[Stage]:
     with pytest.MonkeyPatch.context() as patched:
-        if not request.config.getoption("--fresh-processes"):
-            patched.setattr(stages, "Process", ForkedProcess)
+        patched.setattr(stages, "Process", ForkedProcess)
         with stage(all_rate_limited_every=ALL_RATE_LIMITED_EVERY, idle_seconds=IDLE_SECONDS) as found:
             yield found
 
