@@ -89,7 +89,7 @@ class Pod:
         run = ["run", "--detach", *self.confined(proxy), *options, "--publish", f"127.0.0.1::{port}", self._compose.image]
         self.container = self.docker(*run)
         self.url = f"http://{self.docker('port', self.container, f'{port}/tcp').splitlines()[0]}"
-        waiting = 'until [ "$(docker inspect --format {{.State.Health.Status}} "$0")" = healthy ]; do sleep 0.5; done'
+        waiting = 'until [ "$(docker inspect --format {{.State.Health.Status}} "$0")" = healthy ]; do sleep 2; done'
         subprocess.run(["timeout", str(PATIENCE), "sh", "-c", waiting, self.container], env=self._compose.engine, check=True)
 
     def mounted(self, mount: dict) -> str:
