@@ -1,4 +1,4 @@
-"""What the code relies on in LiteLLM 1.106.2, a row each: what, where, how to see it, and how it looks when it is gone."""
+"""What the code relies on in LiteLLM, a row each: what, where, how to see it, and how it looks when it is gone."""
 
 import asyncio
 import importlib
@@ -131,7 +131,6 @@ NAMES = {
     "litellm:aclient_session": "bootstrap.py: the HTTP client for chat completions",
     "litellm:require_auth_for_metrics_endpoint": "bootstrap.py leaves /metrics to the gateway",
     "litellm.types.utils:CallTypes.anthropic_messages": "callback.py tells the two calls of the deployment hook apart",
-    "litellm.router_utils.pattern_match_deployments:PatternMatchRouter": "router.py replaces the patterns",
     "aiohttp.client_proto:ResponseHandler": "patches.py ends an answer whose rest is no HTTP",
     "httpx:AsyncClient._transport_for_url": "patches.py guards the responses of every client of httpx",
     "httpx:Client._transport_for_url": "patches.py, for requests that block their thread",
