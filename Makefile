@@ -23,7 +23,7 @@ TOOLS := .venv-tools
 DEPLOY := .venv-deploy
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
-# With LITELLM=1.106.1 both locks are one, made for that release.
+# With LITELLM=1.108.8 both locks are one, made for that release.
 LOCK := $(if $(LITELLM),$(VENV).lock,requirements.lock)
 DEV_LOCK := $(if $(LITELLM),$(VENV).lock,requirements-dev.lock)
 
@@ -116,7 +116,7 @@ restore:  ## restore a backup: make restore FILE=claude-proxy.backup; PASSPHRASE
 check-config: install  ## find errors in .env and config.yaml; CHECK_ARGS=--live sends a request to every model, CHECK_ARGS=--offline connects to no host
 	@$(BIN)/python -m claude_proxy check $(CHECK_ARGS)
 
-test: dev  ## run every test, and report those skipped because a program is missing; LITELLM=1.106.1 tests with another release of LiteLLM
+test: dev  ## run every test, and report those skipped because a program is missing; LITELLM=1.108.8 tests with another release of LiteLLM
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: dev  ## check the style and the types of the code

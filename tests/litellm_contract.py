@@ -1,4 +1,4 @@
-"""What the code relies on in LiteLLM 1.106.2, a row each: what, where, how to see it, and how it looks when it is gone."""
+"""What the code relies on in LiteLLM, a row each: what, where, how to see it, and how it looks when it is gone."""
 
 import asyncio
 import importlib
@@ -135,7 +135,6 @@ NAMES = {
     "litellm.types.utils:CallTypes.aresponses": "callback.py, openai_attempts.py",
     "litellm.types.utils:CallTypes.aembedding": "callback.py, openai_attempts.py",
     "litellm.responses.main:_pop_use_chat_completions_api_kw": "openai_attempts.py has responses made of chat completions",
-    "litellm.router_utils.pattern_match_deployments:PatternMatchRouter": "router.py replaces the patterns",
     "aiohttp.client_proto:ResponseHandler": "patches.py ends an answer whose rest is no HTTP",
     "httpx:AsyncClient._transport_for_url": "patches.py guards the responses of every client of httpx",
     "httpx:Client._transport_for_url": "patches.py, for requests that block their thread",

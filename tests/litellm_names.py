@@ -1,6 +1,7 @@
 """What LiteLLM knows by name, collected from LiteLLM itself. Run as a program it writes the table that the checks read."""
 
 import inspect
+import os
 import re
 import sys
 import textwrap
@@ -15,6 +16,7 @@ READ = r"(?:\.get\(|\[|key == )\s*\"([a-z][a-z_0-9]*)\""
 
 def collect() -> dict[str, set[str]]:
     """Import LiteLLM and return its names by section of config.yaml; ``providers`` are the prefixes of models."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # without it, LiteLLM waits for a list from the internet
     import litellm  # noqa: PLC0415 - slow
     from litellm.constants import OPENAI_CHAT_COMPLETION_PARAMS, ROUTER_SETTINGS_MANAGED_OUTSIDE_CONFIG  # noqa: PLC0415
     from litellm.llms.openai_like.json_loader import JSONProviderRegistry  # noqa: PLC0415

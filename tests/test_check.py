@@ -801,8 +801,8 @@ def test_a_client_with_nothing_to_say(more):
         ("1.82.7", "error"),
         ("1.82.8", "error"),
         ("1.107.0", "error"),
-        ("1.106.1", "warning"),
-        ("1.106.2", None),
+        ("1.106.2", "warning"),
+        ("1.108.7", None),
     ],
 )
 def test_litellm_versions(version, level):

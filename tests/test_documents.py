@@ -39,7 +39,7 @@ LOCKS = (
     "requirements-deploy.lock",
     "requirements-installer.lock",
 )
-LITELLM = "1.106.2"
+LITELLM = "1.108.7"
 # In parts, so that this file is not among what it finds.
 REGISTRIES = (
     "py" + "pi.org", "python" + "hosted.org", "npm" + "js.org", "npm" + "js.com", "yarn" + "pkg.com", "crates" + ".io",

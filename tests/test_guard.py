@@ -84,7 +84,7 @@ def test_a_startup_file_is_found(tmp_path):
     assert f"{tmp_path / 'litellm_init.pth'} exists" in done.stderr
 
 
-@pytest.mark.parametrize("version", ["1.106.2", "1.82.6", "1.108.0"])
+@pytest.mark.parametrize("version", ["1.108.7", "1.82.6", "1.106.2"])
 def test_other_releases_are_let_through(tmp_path, version):
     """Only what is known to be bad is refused; another release than the tested one gets a warning from the checks."""
     distribution(tmp_path, version)
@@ -96,4 +96,4 @@ def test_no_bad_release_is_installed_for_the_tests():
     for version in guard.COMPROMISED:
         with pytest.raises(SystemExit, match=version.replace(".", r"\.")):
             guard.require(version)
-    guard.require("1.106.1")
+    guard.require("1.108.7")

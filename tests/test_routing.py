@@ -6,9 +6,8 @@ import litellm
 import pytest
 from litellm.litellm_core_utils.exception_mapping_utils import exception_type
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
-from litellm.router_utils.get_retry_from_policy import get_num_retries_from_retry_policy
 from litellm.types.router import RetryPolicy, RoutingStrategy
-from litellm.utils import calculate_retry_after, should_retry
+from litellm.utils import calculate_retry_after, get_num_retries_from_retry_policy, should_retry
 
 from claude_proxy.config.routing import NUM_RETRIES, STRATEGIES, Routing, is_entry, mistakes, number, pause
 

@@ -176,7 +176,7 @@ def test_what_litellm_drops_is_closed():
 
 
 def test_litellm_takes_the_client_for_chat_completions():
-    """LiteLLM 1.106.2 uses the given session for OpenAI's format, and leaves it open."""
+    """LiteLLM 1.108.7 uses the given session for OpenAI's format, and leaves it open."""
     before = litellm.aclient_session
     litellm.aclient_session = chat_http()
     try:

@@ -24,6 +24,7 @@ RUNS = {
 }
 # Every right to write that a job has.
 WRITES = {
+    ("litellm.yml", "report"): {"issues"},
     ("image.yml", "image"): {"packages"},
     ("release.yml", "amd64"): {"packages"},
     ("release.yml", "arm64"): {"packages"},
@@ -69,7 +70,7 @@ def test_a_workflow_has_no_rights_of_its_own(name):
 def test_what_strangers_send_starts_nothing_with_rights(name):
     """No workflow runs a stranger's change with the repository's secrets, and only a tag releases."""
     triggers = set(WORKFLOWS[name]["on"])
-    assert triggers <= {"pull_request", "push", "workflow_call"}
+    assert triggers <= {"pull_request", "push", "schedule", "workflow_call", "workflow_dispatch"}
     if any(place[0] == name for place in WRITES):
         assert "pull_request" not in triggers
     if name == "release.yml":
@@ -127,6 +128,16 @@ def test_both_platforms_are_built_tried_and_signed():
     assert tried < pushed
     assert all(option in steps[pushed] for option in ("--sbom true", "--provenance mode=max", "push-by-digest=true"))
     assert any("cosign sign --yes --recursive" in step.get("run", "") for step in jobs["publish"]["steps"])
+
+
+def test_a_release_that_is_tried_gets_no_secret():
+    """The job that runs an unknown release of LiteLLM reads the repository and nothing else; another one reports."""
+    jobs = WORKFLOWS["litellm.yml"]["jobs"]
+    (runs,) = (name for name, job in jobs.items() if any("make test" in step.get("run", "") for step in job["steps"]))
+    assert jobs[runs]["permissions"] == {"contents": "read"}
+    assert not re.search(r"secrets|token", yaml.safe_dump(jobs[runs]))
+    assert [name for name, job in jobs.items() if job.get("needs") == runs] == ["report"]
+    assert "actions/checkout" not in yaml.safe_dump(jobs["report"])
 
 
 def test_no_workflow_names_a_registry():

@@ -108,7 +108,10 @@ SERVED: tuple[Served, ...] = (
             "POST": "/tag/new /tag/info /tag/update /tag/delete",
         },
     ),
-    Served("spend by day", {"GET": f"{_DAILY} /user/daily/activity/aggregated/cache_leakage_keys"}),
+    Served(
+        "spend by day",
+        {"GET": f"{_DAILY} /user/daily/activity/aggregated/cache_leakage_keys /user/daily/activity/aggregated/users"},
+    ),
     Served(
         "spend and activity",
         {
@@ -162,7 +165,7 @@ SERVED: tuple[Served, ...] = (
     ),
 )
 
-# Why a route of LiteLLM 1.106.2 is closed, by the start of its path; the longest match applies.
+# Why a route of LiteLLM is closed, by the start of its path; the longest match applies.
 CLOSED: Mapping[str, str] = {
     "/cache": "it shows the address and the password of the cache, and connects to one that the request names",
     "/callbacks/configs": "callbacks are set in config.yaml",
@@ -174,6 +177,7 @@ CLOSED: Mapping[str, str] = {
     "/get/sso_settings": "it shows the secret of the sign-in",
     "/get/websearch_interception_settings": "tools are set in config.yaml",
     "/guardrails": "it returns variables of the environment, sends requests to hosts that a request names, and runs code",
+    "/health/deployment_warnings": "it shows how the proxy is built",
     "/health/drain": "it stops the proxy from serving",
     "/health/readiness/details": "it shows how the proxy is built",
     "/health/services": "it sends messages to other services",

@@ -12,7 +12,7 @@ from claude_proxy.config.deployments import CHAT_PROVIDERS
 from claude_proxy.credentials.redaction import NO_KEY
 from claude_proxy.providers.endpoints import OPENAI_HOST, Origin, Provider
 
-# Where LiteLLM (1.106.2) sends requests of a provider without an api_base; tests/test_contract.py compares.
+# Where LiteLLM (1.108.7) sends requests of a provider without an api_base; tests/test_contract.py compares.
 DEFAULT_HOSTS = {
     "cerebras": "api.cerebras.ai", "cohere_chat": "api.cohere.com", "dashscope": "dashscope.aliyuncs.com",
     "deepinfra": "api.deepinfra.com", "deepseek": "api.deepseek.com", "fireworks_ai": "api.fireworks.ai",

@@ -9,7 +9,7 @@ from claude_proxy.check.findings import Finding, error, warning
 from claude_proxy.config.outbound_proxies import EXAMPLES_OF_EXCEPTIONS, EXCEPTIONS, OutboundProxies
 from claude_proxy.guard import COMPROMISED
 
-PINNED = "1.106.2"
+PINNED = "1.108.7"
 STARTUP_MODULES = ("sitecustomize", "usercustomize")
 # The module `site` runs a line of a .pth file that starts like this, and reads every other line as a folder.
 _RUNS_CODE = ("import ", "import\t")

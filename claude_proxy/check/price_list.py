@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "model_prices_and_context_window_backup.json"
-# LiteLLM 1.106.2 assumes these providers, by what its price list calls them; for all other models it needs the prefix.
+# LiteLLM 1.108.7 assumes these providers, by what its price list calls them; for all other models it needs the prefix.
 ASSUMED = {
     "openai": "openai", "anthropic": "anthropic", "bedrock": "bedrock", "bedrock_converse": "bedrock",
     "vertex_ai-language-models": "vertex_ai", "ai21": "ai21_chat", "cohere_chat": "cohere_chat", "nlp_cloud": "nlp_cloud",

@@ -9,7 +9,7 @@ from typing import Any
 from claude_proxy.config import sections
 from claude_proxy.providers.endpoints import fallback_models
 
-# LiteLLM's values (1.106.2), which come from the package openai.
+# LiteLLM's values (1.108.7), which come from the package openai.
 NUM_RETRIES = 2
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
 # The key of ``retry_policy`` for each status. Other client errors are bad requests. If a status has no key, or its key is not

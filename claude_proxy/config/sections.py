@@ -1,4 +1,4 @@
-"""The shape of the settings that LiteLLM reads when it starts: with another one it does not start (1.106.2)."""
+"""The shape of the settings that LiteLLM reads when it starts: with another one it does not start."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

@@ -1,6 +1,6 @@
 """The endpoint of a deployment's chat completions, by LiteLLM's own tables: base URL, variable of the key, model name.
 
-Depends on LiteLLM's shapes (1.106.2). A deployment that these tables do not cover is called through LiteLLM.
+Depends on LiteLLM's shapes. A deployment that these tables do not cover is called through LiteLLM.
 """
 
 import os

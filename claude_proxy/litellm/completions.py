@@ -1,7 +1,7 @@
 """Chat completions through LiteLLM, for providers whose format only LiteLLM knows. LiteLLM is used like an OpenAI endpoint.
 
 It calls ``litellm.acompletion`` like LiteLLM's own route. The route itself would authenticate, log and bill a request a second
-time that has already entered LiteLLM. Depends on LiteLLM's shapes (1.106.2).
+time that has already entered LiteLLM. Depends on LiteLLM's shapes.
 """
 
 import asyncio

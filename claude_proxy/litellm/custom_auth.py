@@ -13,7 +13,7 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.secret import Secret
 from claude_proxy.upstream import headers as header_policy
 
-# In LiteLLM 1.106.2 only `allowed_routes` closes the other routes: without it a caller without a role can use /health, which
+# In LiteLLM 1.108.7 only `allowed_routes` closes the other routes: without it a caller without a role can use /health, which
 # calls every model, and /model/info.
 ROUTES = sorted({route for _, route in MODEL_ROUTES | OPENAI_ROUTES})
 

@@ -1,6 +1,6 @@
 """The HTTP handlers that LiteLLM gets as ``client``: one makes its attempt on a lane, one sends to Vertex AI.
 
-They depend on LiteLLM's shapes (1.106.2), like ``litellm/callback.py``; ``tests/test_contract.py`` guards them.
+They depend on LiteLLM's shapes, like ``litellm/callback.py``; ``tests/test_contract.py`` guards them.
 """
 
 import json

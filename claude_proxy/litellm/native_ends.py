@@ -1,6 +1,6 @@
 """Reads the provider's own stop reason from the response on its way to LiteLLM. The request's path determines the format.
 
-LiteLLM (1.106.2) reports an unknown or missing stop reason as a normal end.
+LiteLLM (1.108.7) reports an unknown or missing stop reason as a normal end.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Changes to LiteLLM (1.106.2) and to its HTTP clients where they have no hook. The contract tests guard them."""
+"""Changes to LiteLLM and to its HTTP clients where they have no hook. The contract tests guard them."""
 
 import asyncio
 import functools
@@ -146,7 +146,7 @@ def weight(chunk: Any) -> int:
 def keep_the_latest_chunks() -> None:
     """Make LiteLLM keep only the latest chunks of a translated stream, instead of all until its end.
 
-    1.106.2 also keeps the text and copies it at each chunk; above a limit only LiteLLM's own rules need it.
+    It also keeps the text and copies it at each chunk; above a limit only LiteLLM's own rules need it.
     """
 
     def chunks(stream: CustomStreamWrapper) -> Any:

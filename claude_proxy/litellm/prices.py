@@ -1,4 +1,4 @@
-"""LiteLLM's price list, and the price of a lane's response in it where LiteLLM sees the provider as Anthropic (1.106.2)."""
+"""LiteLLM's price list, and the price of a lane's response in it where LiteLLM sees the provider as Anthropic."""
 
 import functools
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ PRINTS = "litellm"
 class StartOutput:
     """The standard output while LiteLLM starts. Drops what LiteLLM's own modules print, and passes on all else.
 
-    LiteLLM (1.106.2) prints its models and its settings by ``print``, which no level of a log turns off.
+    LiteLLM (1.108.7) prints its models and its settings by ``print``, which no level of a log turns off.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""Applies a changed configuration to LiteLLM's running router. Depends on LiteLLM's shapes (1.106.2)."""
+"""Applies a changed configuration to LiteLLM's running router. Depends on LiteLLM's shapes."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,6 @@ from typing import Any
 
 import litellm
 from litellm.proxy import proxy_server
-from litellm.router_utils.pattern_match_deployments import PatternMatchRouter
 from litellm.types.router import RetryPolicy
 
 from claude_proxy.check.watcher import Change, NotTakenUp
@@ -54,7 +53,7 @@ def apply_config(router: Any, old: Mapping[str, Any], new: Mapping[str, Any], fo
 
 def _set_models(router: Any, loaded: Mapping[str, Any]) -> None:
     # LiteLLM's own replacement of the list would keep these, including patterns that are removed.
-    router.pattern_router = PatternMatchRouter()
+    router.pattern_router.patterns = {}
     router.provider_default_deployment_ids = []
     router.deployment_names = []
     router.set_model_list(copy.deepcopy(loaded.get("model_list") or []))

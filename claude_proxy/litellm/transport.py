@@ -1,6 +1,6 @@
 """The process's two HTTP clients for LiteLLM: which responses they accept, and how much of a response they read.
 
-Depends on LiteLLM's shapes (1.106.2), like ``litellm/callback.py``; ``tests/test_contract.py`` guards it.
+Depends on LiteLLM's shapes, like ``litellm/callback.py``; ``tests/test_contract.py`` guards it.
 """
 
 import asyncio

@@ -102,7 +102,7 @@ class Entrance:
     def end_problem(self) -> str:
         """Describe an abnormal stop reason of a response; empty for a normal one.
 
-        LiteLLM (1.106.2) reports an unknown or missing stop reason as ``stop``.
+        LiteLLM (1.108.7) reports an unknown or missing stop reason as ``stop``.
         """
         if self.native_end is None or (self.native_end and (not self.good_ends or self.native_end in self.good_ends)):
             return ""

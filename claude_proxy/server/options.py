@@ -15,7 +15,7 @@ LITELLM_ENVIRONMENT: Mapping[str, str] = {
     "LITELLM_LOG": "ERROR",
 }
 # Variables that LiteLLM reads while it serves; they override the operator's. LiteLLM's Rust code would bypass the HTTP client
-# that the deployment hook sets, so Claude would receive a placeholder instead of a key (1.106.2).
+# that the deployment hook sets, so Claude would receive a placeholder instead of a key (1.108.7).
 FORCED_ENVIRONMENT: Mapping[str, str] = {"LITELLM_RUST": "false"}
 # The number of open files per process if the system's limit is higher or missing; macOS allows 10240.
 MANY_FILES = 10_240

@@ -189,7 +189,7 @@ def test_the_list_in_the_image_is_of_the_image(compose_proxy):
     debian = set(compose_proxy.inside("dpkg-query -W -f '${Package} ${Version}\\n'").stdout.splitlines())
     binary = [one for one in listed if one["purl"].startswith("pkg:deb/") and "arch=source" not in one["purl"]]
     assert {f"{one['name']} {one['version']}" for one in binary} == debian
-    (litellm,) = (one for one in listed if one["purl"] == "pkg:pypi/litellm@1.106.2")
+    (litellm,) = (one for one in listed if one["purl"] == "pkg:pypi/litellm@1.108.7")
     assert litellm["hashes"][0]["content"] in (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
 

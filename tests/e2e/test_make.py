@@ -172,7 +172,7 @@ def test_make_install_makes_what_the_lock_says(clone):
     ).stdout
     locked = {line.split(" ")[0] for line in (clone / "requirements.lock").read_text().splitlines() if "==" in line[:60]}
     assert {line.lower().replace("_", "-") for line in frozen.splitlines()} <= {line.lower() for line in locked}
-    assert "litellm==1.106.2" in frozen
+    assert "litellm==1.108.7" in frozen
     assert "pytest" not in frozen
 
 
@@ -194,9 +194,9 @@ def test_make_sbom_lists_what_is_installed(clone):
     installed = json.loads(subprocess.run(frozen, capture_output=True, text=True, check=True).stdout)
     names = {f"pkg:pypi/{one['name'].lower().replace('_', '-').replace('.', '-')}@{one['version']}" for one in installed}
     assert names <= {purl.replace("_", "-").replace(".", "-", purl.split("@")[0].count(".")) for purl in listed}
-    (digest,) = (one["content"] for one in listed["pkg:pypi/litellm@1.106.2"]["hashes"])
+    (digest,) = (one["content"] for one in listed["pkg:pypi/litellm@1.108.7"]["hashes"])
     lock = (clone / "requirements.lock").read_text()
-    assert digest in lock.split("\nlitellm==1.106.2 ", 1)[1].split("\n    #", 1)[0]
+    assert digest in lock.split("\nlitellm==1.108.7 ", 1)[1].split("\n    #", 1)[0]
 
 
 def test_uv_installs_the_same(clone, tmp_path):
