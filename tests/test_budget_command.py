@@ -14,10 +14,10 @@ URL = "http://127.0.0.1:4000"
 MASTER = "sk-made-up-master"
 ROW = {
     "scope": "user:anna", "period": "month", "limit": 150.0, "spent": 12.345, "percent": 8, "resets_at": 1796079600.0,
-    "timezone": "Europe/Berlin", "soft": False, "configured": 120.0, "override": True,
+    "timezone": "Europe/Berlin", "soft": False, "configured": 120.0, "override": True, "until": None,
 }  # fmt: skip
 SHARED = ROW | {"scope": "all", "limit": 2000.0, "configured": 2000.0, "override": False, "soft": True}
-ADDED = ROW | {"scope": "group:team-a", "period": "day", "configured": None}
+ADDED = ROW | {"scope": "group:team-a", "period": "day", "configured": None, "until": 1796079600.0}
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def proxy(project):
     (project / ".env").write_text(f"LITELLM_MASTER_KEY={MASTER}\n")
     with respx.mock(using="httpx", assert_all_called=False) as mock:
         mock.get(f"{URL}/pool").respond(json={"budgets": [SHARED, ADDED, ROW]})
-        mock.post(f"{URL}/budget").respond(json={"scope": "user:anna", "done": "set", "budgets": [ROW]})
+        mock.post(f"{URL}/budget").respond(json={"scope": "user:anna", "done": "set", "until": None, "budgets": [ROW]})
         yield mock
 
 
@@ -43,7 +43,7 @@ def test_budgets_are_a_table(project, proxy, capsys):
     assert [" ".join(line.split()) for line in printed.out.splitlines()] == [
         "scope period spent_USD of_USD used resets notes",
         "all month 12.35 2000.00 8 % 2026-12-01 00:00 soft",
-        "group:team-a day 12.35 150.00 8 % 2026-12-01 00:00 changed",
+        "group:team-a day 12.35 150.00 8 % 2026-12-01 00:00 changed, until 2026-12-01 00:00",
         "user:anna month 12.35 150.00 8 % 2026-12-01 00:00 config.yaml: 120.00",
     ]
     assert "Europe/Berlin" in printed.err
@@ -87,6 +87,17 @@ def test_a_budget_is_set(project, proxy, capsys):
     run(project, "budget", "set", "user:anna", "month=150", "day=none")
     assert sent(proxy) == {"scope": "user:anna", "limits": {"month": "150", "day": None}}
     assert capsys.readouterr().err.strip() == "The budget of user:anna is now 150.00 USD a month."
+
+
+def test_a_budget_is_set_for_some_time(project, proxy, capsys):
+    """``--until`` is sent as it is written, and the end that the proxy has understood is printed with its time zone."""
+    changed = {"scope": "user:anna", "done": "set", "until": 1796079600.0, "timezone": "Europe/Berlin", "budgets": [ROW]}
+    proxy.post(f"{URL}/budget").respond(json=changed)
+    run(project, "budget", "set", "user:anna", "month=150", "--until", "tomorrow")
+    assert sent(proxy) == {"scope": "user:anna", "limits": {"month": "150"}, "until": "tomorrow"}
+    assert capsys.readouterr().err.splitlines() == [
+        "The budget of user:anna is now 150.00 USD a month.", "The change ends on 2026-12-01 00:00 (Europe/Berlin).",
+    ]  # fmt: skip
 
 
 def test_a_change_is_removed(project, proxy, capsys):

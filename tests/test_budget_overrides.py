@@ -52,6 +52,45 @@ def test_a_removed_override_stays_removed():
     assert (bool(one), bool(other), other.scopes()) == (False, False, [])
 
 
+def test_a_temporary_amount_ends_by_itself():
+    """At its end, in every process and after a restart, the lasting amount of the period applies again, or none."""
+    clock = Clock()
+    one, other = BudgetOverrides(clock), BudgetOverrides(clock)
+    one.change("user:anna", {Period.MONTH: 10})
+    one.change("user:anna", {Period.DAY: 3, Period.MONTH: None}, NOW + 60)
+    other.merge(one.everything())
+    for each in (one, other):
+        assert each.of("user:anna") == {Period.DAY: 3, Period.MONTH: None}
+        assert (each.until("user:anna", Period.DAY), each.until("user:anna", Period.WEEK)) == (NOW + 60, None)
+    clock.now += 60
+    for each in (one, other):
+        assert each.of("user:anna") == {Period.MONTH: 10}
+        assert each.until("user:anna", Period.DAY) is None
+
+
+def test_the_only_temporary_amount_leaves_nothing_behind():
+    """After its end there is no override, and nothing to show."""
+    clock = Clock()
+    one = BudgetOverrides(clock)
+    one.change("all", {Period.DAY: 3}, NOW + 60)
+    assert (bool(one), one.scopes()) == (True, ["all"])
+    clock.now += 60
+    assert (bool(one), one.scopes(), one.of("all")) == (False, [], {})
+
+
+def test_a_later_change_replaces_a_temporary_amount():
+    """A lasting amount ends the temporary one of its period alone; a removal ends all of them."""
+    one = BudgetOverrides(Clock())
+    one.change("all", {Period.DAY: 3, Period.WEEK: 5}, NOW + 60)
+    one.change("all", {Period.DAY: 4}, NOW + 90)
+    one.change("all", {Period.WEEK: 6})
+    assert (one.of("all"), one.until("all", Period.DAY), one.until("all", Period.WEEK)) == (
+        {Period.DAY: 4, Period.WEEK: 6}, NOW + 90, None,
+    )  # fmt: skip
+    one.change("all", {})
+    assert one.of("all") == {}
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -61,6 +100,13 @@ def test_a_removed_override_stays_removed():
         Row("budget:all", 9e9, '{"day": 0}'),
         Row("budget:all", 9e9, '{"day": true}'),
         Row("budget:all", 9e9, '{"day": 1.5}'),
+        Row("budget:all", 9e9, '{"temporary": 5}'),
+        Row("budget:all", 9e9, '{"temporary": {"day": 5}}'),
+        Row("budget:all", 9e9, '{"temporary": {"day": [5]}}'),
+        Row("budget:all", 9e9, '{"temporary": {"day": [5, "tomorrow"]}}'),
+        Row("budget:all", 9e9, '{"temporary": {"day": [5, NaN]}}'),
+        Row("budget:all", 9e9, '{"temporary": {"day": [0, 9e9]}}'),
+        Row("budget:all", 9e9, '{"temporary": {"year": [5, 9e9]}}'),
         Row("budget:all", float("nan"), '{"day": 5}'),
         Row("budget:" + "x" * 400, 9e9, '{"day": 5}'),
         Row("spend:2026-11-18:x", 9e9, "{}"),

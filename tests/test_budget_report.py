@@ -27,21 +27,28 @@ def pay(found, user, usd, groups=()):
 
 
 def test_the_rows_of_the_page():
-    """Each amount has what is spent of it in USD, its share, its reset, and what config.yaml says beside an override."""
+    """Each amount has what is spent of it in USD, its share, its reset, and config.yaml's amount beside an override."""
     found = budgets()
     pay(found, "anna", 9, ("team-a",))
     found.overrides.change("user:anna", {Period.MONTH: 150 * USD})
-    found.overrides.change("user:zoe", {Period.DAY: 500_000})
+    found.overrides.change("user:zoe", {Period.DAY: 500_000}, TOMORROW)
     soft, day, month, zoe = rows(found, found.every())
     assert day == {
         "scope": "user:anna", "period": "day", "limit": 10.0, "spent": 9.0, "percent": 90, "resets_at": TOMORROW,
         "timezone": "UTC", "soft": False, "configured": 10.0, "override": False,
+        "until": None,
     }  # fmt: skip
     assert month == day | {
         "period": "month", "limit": 150.0, "percent": 6, "resets_at": DECEMBER, "configured": 120.0, "override": True,
     }  # fmt: skip
     assert (soft["scope"], soft["soft"], soft["configured"]) == ("group:team-a", True, 500.0)
-    assert (zoe["scope"], zoe["limit"], zoe["configured"], zoe["override"]) == ("user:zoe", 0.5, None, True)
+    assert (zoe["scope"], zoe["limit"], zoe["configured"], zoe["override"], zoe["until"]) == (
+        "user:zoe",
+        0.5,
+        None,
+        True,
+        TOMORROW,
+    )
 
 
 def test_the_fullest_budget_is_the_one_that_claude_code_shows():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
 from starlette.applications import Starlette
@@ -25,7 +26,8 @@ class World:
     """The routes, and a store that may be away."""
 
     def __init__(self, *, is_shared=True):
-        self.budgets = ActiveBudgets(lambda: Budgets.of(CONFIG), lambda: NOW)
+        self.now = NOW
+        self.budgets = ActiveBudgets(lambda: Budgets.of(CONFIG), lambda: self.now)
         self.available, self.confirmed = True, 0
         settings = Settings.parse(
             {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "PROXY_USER_TOKENS": f"anna={ANNAS}"}
@@ -93,6 +95,33 @@ def test_the_master_key_changes_a_budget(world, caplog):
     assert world.change({"scope": "user:anna", "limits": {}})[1]["done"] == "unset"
     assert world.budgets.of_user("anna", ())[0].limits == {Period.MONTH: 120 * USD}
     assert "the budget of user:anna was reset to config.yaml" in caplog.text
+
+
+def test_a_change_ends_at_the_given_time(world, caplog):
+    """A change with ``until`` says and logs its end in the time zone of the budgets; then config.yaml applies."""
+    logging.getLogger("claude_proxy").propagate = True
+    caplog.set_level(logging.INFO, "claude_proxy")
+    status, body = world.change({"scope": "user:anna", "limits": {"month": 150}, "until": "tomorrow"})
+    midnight = datetime(2026, 11, 19, tzinfo=UTC).timestamp()
+    assert (status, body["until"], body["timezone"]) == (200, midnight, "UTC")
+    assert [(row["limit"], row["until"]) for row in body["budgets"]] == [(150.0, midnight)]
+    assert "the budget of user:anna was changed (micro-USD): month 150000000, until 2026-11-19 00:00 (UTC)" in caplog.text
+    world.now = midnight
+    assert world.budgets.of_user("anna", ())[0].limits == {Period.MONTH: 120 * USD}
+
+
+@pytest.mark.parametrize("until", ["yesterday", "2020-01-01", "x" * 200, 5, ["tomorrow"], "2026-11-18T00:00", True])
+def test_an_end_that_is_no_time_to_come_is_refused(world, until):
+    """A text that names no moment, or one that is past, changes nothing, and the error has examples."""
+    status, answer = world.change({"scope": "all", "limits": {"day": 1}, "until": until})
+    assert (status, "tomorrow, a date such as" in answer["error"]["message"]) == (400, True)
+    assert not world.budgets.overrides
+
+
+def test_an_end_without_amounts_is_refused(world):
+    """A removal applies immediately; one for later is refused in words."""
+    status, answer = world.change({"scope": "all", "limits": {}, "until": "tomorrow"})
+    assert (status, answer["error"]["message"].startswith("until: needs limits.")) == (400, True)
 
 
 @pytest.mark.parametrize(("token", "status"), [(TOKEN, 403), (ANNAS, 403), ("wrong-token-of-nobody", 401)])

@@ -224,11 +224,11 @@ def limited(*names, **environ):
 @pytest.mark.parametrize(
     ("name", "environ", "says"),
     [
-        ("Annaa", {}, ["error", "line 3: no user is called Annaa", "did you mean anna?"]),
-        ("annna", {}, ["error", "did you mean anna?"]),
-        ("doras", {}, ["error", "did you mean dora?"]),
-        ("removed", {}, ["error", "no user is called removed", "`claude-proxy user list`"]),
-        ("anyone", {}, ["error", "no user is called anyone"]),
+        ("Annaa", {}, ["warning", "line 3: no user is called Annaa", "did you mean anna?"]),
+        ("annna", {}, ["warning", "did you mean anna?"]),
+        ("doras", {}, ["warning", "did you mean dora?"]),
+        ("removed", {}, ["warning", "no user is called removed", "run `claude-proxy user add removed`, or remove the entry"]),
+        ("anyone", {}, ["warning", "no user is called anyone, so this limit has no effect; remove the entry"]),
         (
             "Annna",
             {"DATABASE_URL": "postgresql://host/name"},

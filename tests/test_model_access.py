@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from claude_proxy.config.model_access import Limits, mistakes
+from claude_proxy.config.model_access import SWITCH, Limits, mistakes
 
 
 def model(name, *groups):
@@ -50,7 +50,7 @@ def test_no_block_is_no_limit(given):
 
 def test_the_refusal_names_the_model_and_what_is_allowed():
     """The message names the requested model and the allowed ones, as the operator wrote them."""
-    assert Limits.of(ANNA).refusal("ben", "gpt") == "model: ben may not use gpt on this proxy. Allowed: cheap."
+    assert Limits.of(ANNA).refusal("ben", "gpt") == f"model: ben may not use gpt on this proxy. Allowed: cheap. {SWITCH}"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from claude_proxy.config.budgets import Period
-from claude_proxy.usage.periods import day_at, days_of, resets_at
+from claude_proxy.usage.periods import day_at, days_of, moment, resets_at
 
 BERLIN, AUCKLAND = ZoneInfo("Europe/Berlin"), ZoneInfo("Pacific/Auckland")
 # In these two, a clock change happens at midnight.
@@ -88,3 +88,45 @@ def test_now_is_in_its_period_and_the_reset_is_in_the_next_one(now, period, zone
     after = day_at(reset + 1, zone).isoformat()
     assert after > days[-1]
     assert day_at(reset - 2 * HOUR, zone).isoformat() <= days[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tomorrow", "2026-10-25T00:00:00+02:00"),
+        ("2026-10-26", "2026-10-26T00:00:00+01:00"),
+        (" 18:00 ", "2026-10-24T18:00:00+02:00"),
+        ("12:00", "2026-10-25T12:00:00+01:00"),
+        ("2026-10-24 12:00:01", "2026-10-24T12:00:01+02:00"),
+        ("2026-10-25T12:00", "2026-10-25T12:00:00+01:00"),
+        ("2026-10-24T12:00:01-05:00", "2026-10-24T12:00:01-05:00"),
+        ("2026-10-25T00:00Z", "2026-10-25T00:00:00+00:00"),
+    ],
+)
+def test_the_moment_that_a_text_names(text, expected):
+    """A day begins at 00:00, a time is the next one, and both are in the time zone, also across a change of clocks."""
+    berlin = ZoneInfo("Europe/Berlin")
+    now = datetime(2026, 10, 24, 12, tzinfo=berlin).timestamp()
+    assert moment(text, now, berlin) == datetime.fromisoformat(expected).timestamp()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "today",
+        "2026-10-24",
+        "2026-10-24 12:00",
+        "25:00",
+        "12:00+02:00",
+        "18:00Z",
+        "tomorrow 12:00",
+        "0001-01-01",
+        "9999-12-31T23:59-23:00",
+    ],
+)
+def test_a_text_that_names_no_moment_to_come(text):
+    """Another text, and a moment that is past, are errors."""
+    berlin = ZoneInfo("Europe/Berlin")
+    with pytest.raises(ValueError, match=r"."):
+        moment(text, datetime(2026, 10, 24, 12, tzinfo=berlin).timestamp(), berlin)

@@ -136,11 +136,12 @@ def test_the_caller_carries_its_own_token():
 @pytest.mark.parametrize(
     ("headers", "says"),
     [([], "is missing"), ([("x-api-key", "made-up-wrong")], "is not this proxy's"),
+     ([("x-api-key", "made-up-wrong")], "worked before was removed or replaced: ask the proxy's operator"),
      ([("Authorization", f"Bearer {OAUTH}")], "is missing")],
-    ids=["none", "wrong", "claude-credential"],
+    ids=["none", "wrong", "removed", "claude-credential"],
 )  # fmt: skip
-def test_the_refusal_is_one_helpful_sentence(headers, says):
-    """A refusal says whether the token is missing or wrong and which header is expected, and holds no secret."""
+def test_the_refusal_is_helpful(headers, says):
+    """A refusal says whether the token is missing, or wrong or removed, and which header is expected, and holds no secret."""
     with pytest.raises(Refused) as caught:
         role(CLOSED, *headers)
     message = str(caught.value)

@@ -50,6 +50,27 @@ def test_user_remove_works_with_broken_settings(peopled, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_user_remove_names_what_is_left_in_config_yaml(peopled, capsys):
+    """Entries of the user stay in config.yaml, and each is named with its line; case makes no difference."""
+    config = peopled / "config.yaml"
+    entries = (
+        "claude_proxy:\n  users:\n    Anna: {models: [demo]}\n  managed_settings:\n    users:\n      anna: {model: demo}\n"
+    )
+    config.write_text(f"{config.read_text()}\n{entries}")
+    first = len(config.read_text().splitlines()) - len(entries.splitlines())
+    run(peopled, "user", "add", "anna")
+    run(peopled, "user", "add", "ben")
+    capsys.readouterr()
+    run(peopled, "user", "remove", "anna")
+    left = "still names anna. Remove the entry, unless it is for a later user of that name."
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"config.yaml line {first + 3}: claude_proxy: users {left}",
+        f"config.yaml line {first + 6}: claude_proxy: managed_settings: users {left}",
+    ]
+    run(peopled, "user", "remove", "ben")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_the_list_without_users(peopled, capsys):
     """Without users the list says whether the file is missing, which is what a deleted one looks like."""
     path = peopled / ".state" / "users"

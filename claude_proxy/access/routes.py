@@ -103,6 +103,8 @@ class Caller(NamedTuple):
     signed_in: SignedIn | None = None
 
 
+REMOVED = "A token that worked before was removed or replaced: ask the proxy's operator for a new one."
+
 # Whether a virtual key is the session of an administrator who has signed in to LiteLLM's pages. Only such a key may use
 # administration: LiteLLM 1.106.2 itself shows the spend of all keys, and the configuration, to every key.
 IsSession = Callable[[Secret], Awaitable[bool]]
@@ -136,8 +138,8 @@ def identify(client: Client, settings: Settings) -> Caller:
         if not settings.users.sign_ins.ready:  # a 401 would make the client ask its user to sign in
             raise Refused(503, "The proxy cannot check sign-ins at the moment. Please try again later.", [("retry-after", "5")])
         raise Refused(401, "The sign-in has expired or has ended; sign in again with /login.")
-    problem = "The token is not this proxy's" if client.tokens else "The proxy's token is missing"
-    raise Refused(401, f"{problem}: {SEND_TOKEN}.")
+    problem, more = ("The token is not this proxy's", f" {REMOVED}") if client.tokens else ("The proxy's token is missing", "")
+    raise Refused(401, f"{problem}: {SEND_TOKEN}.{more}")
 
 
 def sends_access_token(client: Client) -> bool:

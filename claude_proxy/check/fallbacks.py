@@ -8,7 +8,11 @@ from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
 from claude_proxy.check.models import is_served, nearest, overlap, served_names, unready
 from claude_proxy.config.routing import VALIDATED_FALLBACKS
+from claude_proxy.providers.endpoints import fallback_models, matches
+from claude_proxy.providers.model_names import CLAUDE_CODE_MODELS
 
+# The prefix of LiteLLM's names for Anthropic's models.
+PREFIX = "anthropic/"
 FALLBACK_SETTINGS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
@@ -50,6 +54,24 @@ def _entry(facts: Facts, path: tuple[str, str, int], entry: object, served: list
         return
     for source, targets in entry.items():
         yield from _fallback(facts, at, str(source), targets, served)
+
+
+def names_of_claude(facts: Facts) -> Iterator[Finding]:
+    """A fallback of ``anthropic/*`` does not apply to Claude Code's requests, whose names have no prefix."""
+    found = listing.fallbacks_of(facts)
+    served = served_names(facts)
+    missing = [name for name in CLAUDE_CODE_MODELS if is_served(name, served) and fallback_models(name, found) is None]
+    for place, entry in enumerate(facts.listed("router_settings", "fallbacks")):
+        for source, targets in entry.items() if isinstance(entry, dict) else ():
+            lacking = [name for name in missing if matches(str(source), f"{PREFIX}{name}")]
+            if lacking and isinstance(targets, list):
+                at = facts.at("router_settings", "fallbacks", place)
+                problem = (
+                    f"the fallback of {source} does not apply to the names that Claude Code requests ({', '.join(lacking)})"
+                )
+                plain = str(source).removeprefix(PREFIX)
+                listed = ", ".join(map(str, targets))
+                yield warning(at, problem, f"also write `- {'claude-*' if plain == '*' else plain}: [{listed}]`")
 
 
 def unready_fallbacks(facts: Facts) -> Iterator[Finding]:

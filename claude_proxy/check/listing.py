@@ -78,7 +78,7 @@ def _row(entry: Mapping[str, Any], facts: Facts, hosts: Hosts) -> Row:
         model=model or prefix,
         missing=models.unset_variables({"model_list": [entry]}, facts.environ).get(name, ()),
         # The demo always responds by itself.
-        fallbacks=() if provider is Provider.DEMO else chain(name, _fallbacks(facts)),
+        fallbacks=() if provider is Provider.DEMO else chain(name, fallbacks_of(facts)),
         access_groups=tuple(str(group) for group in groups) if isinstance(groups, list) else (),
         no_credential=provider is Provider.CLAUDE and not params.get("api_key") and _pool_is_empty(facts),
     )
@@ -101,7 +101,8 @@ def _host(params: Mapping[str, Any], provider: Provider, hosts: Hosts, facts: Fa
     return origin.host if origin else ""
 
 
-def _fallbacks(facts: Facts) -> list[dict[str, list[str]]]:
+def fallbacks_of(facts: Facts) -> list[dict[str, list[str]]]:
+    """Return the fallbacks of config.yaml that can be read, the default ones for every model."""
     found = [entry for entry in facts.listed("router_settings", "fallbacks") if isinstance(entry, dict)]
     default = facts.listed("router_settings", "default_fallbacks")
     found += [{"*": default}] if default else []

@@ -107,6 +107,7 @@ CHECKS: tuple[Check, ...] = (
     Check("no managed setting is a secret of the proxy", managed_settings.own_secrets, needs=Needs.CONFIG),
     Check("the users and groups with managed settings exist", managed_settings.unknown_names, needs=Needs.CONFIG),
     Check("every fallback is a model that is served", fallbacks.fallbacks, needs=Needs.MODELS),
+    Check("the fallbacks of Claude apply to Claude Code's names", fallbacks.names_of_claude, When.COMMAND, Needs.MODELS),
     Check("every fallback has its key", fallbacks.unready_fallbacks, When.COMMAND, Needs.MODELS),
     Check("it is known what responds for Claude", fallbacks.empty_pool, When.COMMAND, Needs.MODELS),
     Check("every rule that chooses a model can apply", rules.rules, When.COMMAND, Needs.MODELS),

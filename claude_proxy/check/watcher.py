@@ -15,13 +15,14 @@ from typing import Any
 
 import yaml
 
-from claude_proxy.check import names
+from claude_proxy.check import names, users
 from claude_proxy.check.facts import Facts, read_config, read_settings, read_users, text_of
 from claude_proxy.check.findings import Level
 from claude_proxy.check.placing import placed
 from claude_proxy.check.table import of_config
 from claude_proxy.config import backup, models
 from claude_proxy.config.model_access import Limits
+from claude_proxy.config.users import folded
 
 logger = logging.getLogger(__name__)
 
@@ -202,10 +203,10 @@ class Watcher:
 
     def _report(self, facts: Facts, found: Change, problems: Sequence[str]) -> None:
         name = self.path.name
-        if found.unlimited:
-            logger.warning(
-                "%s: the limits of %s are removed: these users may use every model", name, ", ".join(found.unlimited)
-            )
+        there = users.known(facts)
+        unlimited = [user for user in found.unlimited if there is None or user in map(folded, there)]
+        if unlimited:
+            logger.warning("%s: the limits of %s are removed: these users may use every model", name, ", ".join(unlimited))
         if found.restart:
             logger.warning("%s: needs a restart to apply: %s", name, ", ".join(found.restart))
         for model, unset in self.active_config.unset.items():

@@ -50,9 +50,9 @@ def show_budgets(options: Options) -> None:
 
 
 def set_budget(options: Options) -> None:
-    """Change amounts of a budget on top of config.yaml."""
+    """Change amounts of a budget on top of config.yaml, until a moment if one is given."""
     limits = dict(map(_limit, options.limits))
-    _change(options, limits)
+    _change(options, limits, options.until)
 
 
 def unset_budget(options: Options) -> None:
@@ -60,19 +60,23 @@ def unset_budget(options: Options) -> None:
     _change(options, {})
 
 
-def _change(options: Options, limits: dict[str, str | None]) -> None:
+def _change(options: Options, limits: dict[str, str | None], until: str | None = None) -> None:
     settings = Settings.parse(os.environ)
     url = options.url or url_of(settings)
-    data = send_json(url, "/budget", settings.master_key, {"scope": options.scope, "limits": limits})
+    change = {"scope": options.scope, "limits": limits} | ({"until": until} if until is not None else {})
+    data = send_json(url, "/budget", settings.master_key, change)
     try:
         found, scope = data["budgets"], str(data["scope"])
         words = [f"{one['limit']:.2f} USD a {one['period']}" for one in found]
-    except (LookupError, TypeError, ValueError, AttributeError):
+        end = f"The change ends on {_date(data['until'], data)} ({_zone(data['timezone']).key})." if until else ""
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         raise unexpected(url) from None
     if options.json:
         print(json.dumps(found, indent=2))  # noqa: T201 - the output
     what = f"The budget of {tables.plain(scope)}"
     tell(f"{what} is now {tables.plain(', '.join(words))}." if words else f"{tables.plain(scope)} has no budget now.")
+    if end:
+        tell(end)
 
 
 def _limit(text: str) -> tuple[str, str | None]:
@@ -89,16 +93,20 @@ def _limit(text: str) -> tuple[str, str | None]:
 
 def row(one: Mapping[str, Any]) -> list[str]:
     """Return a budget as a row of ``COLUMNS``."""
-    resets = datetime.fromtimestamp(one["resets_at"], _zone(one["timezone"]))
     return [
         str(one["scope"]),
         str(one["period"]),
         f"{one['spent']:.2f}",
         f"{one['limit']:.2f}",
         f"{one['percent']:d} %",
-        f"{resets:%Y-%m-%d %H:%M}",
+        _date(one["resets_at"], one),
         ", ".join(_notes(one)),
     ]
+
+
+def _date(moment: float, one: Mapping[str, Any]) -> str:
+    """Return a moment in the time zone that ``one`` names."""
+    return f"{datetime.fromtimestamp(moment, _zone(one['timezone'])):%Y-%m-%d %H:%M}"
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -111,6 +119,8 @@ def _notes(one: Mapping[str, Any]) -> Iterable[str]:
         yield "soft"
     if one["override"]:
         yield "changed" if one["configured"] is None else f"config.yaml: {one['configured']:.2f}"
+    if one.get("until") is not None:
+        yield f"until {_date(one['until'], one)}"
 
 
 SCOPE = click.Argument(["scope"], metavar="SCOPE")
@@ -120,10 +130,21 @@ BUDGET = group(
         command(
             "set",
             set_budget,
-            [SCOPE, click.Argument(["limits"], nargs=-1, required=True, metavar="PERIOD=USD..."), json_option(), url_option()],
+            [
+                SCOPE,
+                click.Argument(["limits"], nargs=-1, required=True, metavar="PERIOD=USD..."),
+                click.Option(
+                    ["--until"], help="When the change ends by itself: tomorrow, 2026-12-05, 18:00, '2026-12-05 18:00'."
+                ),
+                json_option(),
+                url_option(),
+            ],
             about="Change a budget. SCOPE is user:NAME, group:NAME or all; PERIOD is day, week or month. The change applies "
-            "immediately, in every process, until `unset`. Needs the master key.",
-            examples=("claude-proxy budget set user:anna month=150", "claude-proxy budget set all day=100 week=none"),
+            "immediately, in every process, until `unset` or `--until`. Needs the master key.",
+            examples=(
+                "claude-proxy budget set user:anna day=20 --until tomorrow",
+                "claude-proxy budget set all day=100 week=none",
+            ),
         ),
         command(
             "unset",

@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
 import click
 
 from claude_proxy.access import users_file
+from claude_proxy.check.facts import read_config
 from claude_proxy.cli import tables
 from claude_proxy.cli.command import command, group
 from claude_proxy.cli.console import tell
@@ -16,7 +18,9 @@ from claude_proxy.cli.parsing import Options, json_option
 from claude_proxy.cli.project import checked, config_path, users_path
 from claude_proxy.cli.settings_command import BLOCK_OPTIONS, blocks, show_block
 from claude_proxy.cli.tables import Column, Style
-from claude_proxy.config.users import UserBook, parse_list, parse_users
+from claude_proxy.config.models import ConfigError
+from claude_proxy.config.users import UserBook, folded, parse_list, parse_users
+from claude_proxy.providers.endpoints import BLOCK
 
 NO_FILE = "There is no users file; no user can log in with a token of their own."
 
@@ -33,9 +37,28 @@ def add_user(options: Options) -> None:
 
 
 def remove_user(options: Options) -> None:
-    """Remove a user. Works although other settings have errors."""
+    """Remove a user, and say which entries of config.yaml are left. Works although other settings have errors."""
     users_file.remove(users_path(options.project, options.data), users_as_they_are(options), options.user)
     tell(f"Removed {options.user}. The proxy rejects the token from the next request on.")
+    for place in entries_of(options.user, options):
+        tell(f"{place} still names {options.user}. Remove the entry, unless it is for a later user of that name.")
+
+
+def entries_of(user: str, options: Options) -> Iterator[str]:
+    """Yield the places of a user's entries in config.yaml; none if it cannot be read."""
+    try:
+        path = config_path(options.project, options.data)
+    except ConfigError:
+        return
+    loaded, lines, _ = read_config(path)
+    for section in (("users",), ("managed_settings", "users")):
+        found = loaded.get(BLOCK)
+        for key in section:
+            found = found.get(key) if isinstance(found, dict) else None
+        for name in found if isinstance(found, dict) else ():
+            if isinstance(name, str) and folded(name) == folded(user):
+                line = lines.at(BLOCK, *section, name)
+                yield f"{' '.join(filter(None, (path.name, line)))}: {BLOCK}: {': '.join(section)}"
 
 
 def list_users(options: Options) -> None:

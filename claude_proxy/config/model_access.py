@@ -14,6 +14,8 @@ MODEL_FIELDS = ("fallbacks", "tools")
 # What the entry of a user may hold; the other keys are those of ``config/budgets.py`` and ``config/user_limits.py``.
 KEYS = ("models", "groups", "budget", "requests_per_minute", "streams")
 
+SWITCH = "In Claude Code, switch with /model NAME."
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -57,7 +59,8 @@ class Limits:
 
     def refusal(self, user: str, model: str) -> str:
         """Return the message for a client that may not use the model."""
-        return f"model: {user} may not use {model} on this proxy. Allowed: {', '.join(self.listed[folded(user)])}."
+        allowed = ", ".join(self.listed[folded(user)])
+        return f"model: {user} may not use {model} on this proxy. Allowed: {allowed}. {SWITCH}"
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -7,7 +7,8 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -28,7 +29,18 @@ logger = logging.getLogger(__name__)
 
 USAGE, CHANGE = "/api/oauth/usage", "/budget"
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+# The most characters of a time.
+MAX_UNTIL = 64
+UNTIL = "until: should be a time to come: tomorrow, a date such as 2026-12-05, a time such as 18:00, or both."
 _SCOPE = re.compile(r"(?:user|group):[^\s:][^\n\r]{0,199}")
+
+
+class BudgetChange(NamedTuple):
+    """Amounts of a scope, in micro-USD; without any, the override is removed. ``until`` names their end, empty for none."""
+
+    scope: str
+    limits: Limits
+    until: str = ""
 
 
 class BudgetRoutes:
@@ -79,22 +91,39 @@ class BudgetRoutes:
     async def _change(self, request: Request) -> Response:
         try:
             self._caller(request, CHANGE)
-            scope, limits = read_change(await request.body())
-            await self._apply(scope, limits)
+            change = read_change(await request.body())
+            until = self._until(change.until)
+            await self._apply(change, until)
         except Refused as refused:
             return _error(refused)
-        words = ", ".join(f"{period.value} {'none' if limit is None else limit}" for period, limit in limits.items())
-        logger.info("the budget of %s was %s", scope, f"changed (micro-USD): {words}" if limits else "reset to config.yaml")
+        scope = change.scope
+        logger.info("the budget of %s was %s", scope, self._words(change.limits, until))
         rows = [row for row in budget_report.rows(self._budgets, self._budgets.every()) if row["scope"] == scope]
-        return JSONResponse({"scope": scope, "done": "set" if limits else "unset", "budgets": rows}, headers=HEADERS)
+        done = {"scope": scope, "done": "set" if change.limits else "unset", "until": until, "budgets": rows}
+        return JSONResponse(done | {"timezone": str(self._budgets.configured.timezone)}, headers=HEADERS)
 
-    async def _apply(self, scope: str, limits: Limits) -> None:
+    def _until(self, text: str) -> float | None:
+        try:
+            return self._budgets.moment(text) if text else None
+        except ValueError:
+            raise Refused(400, UNTIL) from None
+
+    def _words(self, limits: Limits, until: float | None) -> str:
+        if not limits:
+            return "reset to config.yaml"
+        words = ", ".join(f"{period.value} {'none' if limit is None else limit}" for period, limit in limits.items())
+        timezone = self._budgets.configured.timezone
+        end = f", until {datetime.fromtimestamp(until, timezone):%Y-%m-%d %H:%M} ({timezone})" if until is not None else ""
+        return f"changed (micro-USD): {words}{end}"
+
+    async def _apply(self, change: BudgetChange, until: float | None) -> None:
+        scope, limits, _ = change
         if not self._is_shared:
             raise Refused(409, "This proxy has no store that keeps a changed budget. Change it in config.yaml.")
         await self._confirm()  # first, so that the periods that another process has changed are kept
         if not limits and not self._budgets.overrides.of(scope):
             raise Refused(404, f"The budget of {scope} was not changed; config.yaml applies.")
-        self._budgets.overrides.change(scope, limits)
+        self._budgets.overrides.change(scope, limits, until)
         if not await self._confirm():
             raise Refused(
                 503,
@@ -107,8 +136,8 @@ class BudgetRoutes:
         return caller
 
 
-def read_change(raw: bytes) -> tuple[str, Limits]:
-    """Return the scope and the amounts of a change; without any, the override is removed. Raises ``Refused``."""
+def read_change(raw: bytes) -> BudgetChange:
+    """Return what a body changes. Raises ``Refused``."""
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
@@ -119,8 +148,14 @@ def read_change(raw: bytes) -> tuple[str, Limits]:
         raise Refused(400, "The body should be a JSON object with scope, and limits by day, week or month.")
     if scope != ALL and not (_SCOPE.fullmatch(scope) and scope.isprintable()):
         raise Refused(400, f"scope: should be user:NAME, group:NAME or {ALL}.")
+    until = body.get("until") or ""
+    if not isinstance(until, str) or len(until) > MAX_UNTIL:
+        raise Refused(400, UNTIL)
+    if until and not limits:
+        raise Refused(400, "until: needs limits. Without limits, config.yaml applies again immediately.")
     kind, colon, name = scope.partition(":")
-    return f"{kind}{colon}{folded(name)}", {_period(name): _amount(name, value) for name, value in limits.items()}
+    amounts = {_period(name): _amount(name, value) for name, value in limits.items()}
+    return BudgetChange(f"{kind}{colon}{folded(name)}", amounts, until)
 
 
 def _period(name: str) -> Period:

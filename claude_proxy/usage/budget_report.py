@@ -20,7 +20,8 @@ CRITICAL, WARNING = 95, 75
 def rows(budgets: ActiveBudgets, found: Iterable[Budget]) -> list[dict[str, Any]]:
     """Return each amount of budgets, in USD, with what is spent of it; times are Unix seconds.
 
-    ``configured`` is the amount of config.yaml, None without one; ``override`` whether another amount applies instead.
+    ``configured`` is the amount of config.yaml, None without one; ``override`` whether another amount applies instead, and
+    ``until`` when that ends by itself, None if it does not.
     """
     out = []
     for one in budgets.standings(found):
@@ -36,6 +37,7 @@ def rows(budgets: ActiveBudgets, found: Iterable[Budget]) -> list[dict[str, Any]
             "soft": one.budget.soft,
             "configured": None if configured is None else configured / MICRO_USD,
             "override": one.period in budgets.overrides.of(one.budget.scope),
+            "until": budgets.overrides.until(one.budget.scope, one.period),
         }
         out.append(row)
     return out

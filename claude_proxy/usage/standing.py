@@ -7,7 +7,7 @@ from typing import NamedTuple
 from claude_proxy.config.budgets import UNLIMITED, Budget, Budgets, Period
 from claude_proxy.config.users import folded
 from claude_proxy.usage.budget_overrides import BudgetOverrides
-from claude_proxy.usage.periods import day_at, resets_at
+from claude_proxy.usage.periods import day_at, moment, resets_at
 from claude_proxy.usage.spend import SpendBook, scopes_of
 
 USER, GROUP = "user:", "group:"
@@ -67,6 +67,10 @@ class ActiveBudgets:
     def today(self) -> date:
         """Return the date in the time zone of the budgets."""
         return day_at(self._clock(), self.configured.timezone)
+
+    def moment(self, text: str) -> float:
+        """Return the moment that a text names in that time zone, in Unix seconds; raise ``ValueError`` (``periods.moment``)."""
+        return moment(text, self._clock(), self.configured.timezone)
 
     def of_user(self, user: str, groups: Collection[str]) -> list[Budget]:
         """Return the budgets to which a user's requests count, with the overrides."""

@@ -321,9 +321,11 @@ def test_the_page_shows_and_changes_budgets(browser, replicas, width):
     page.get_by_role("button", name="Change a budget").click()
     page.get_by_label("Scope").fill("user:gina")
     page.get_by_label("Amounts in USD").fill("week=12.5 day=none")
-    page.get_by_label("Amounts in USD").press("Enter")
+    page.get_by_label("Until").fill("tomorrow")
+    page.get_by_label("Until").press("Enter")
     expect(page.locator("#budget-outcome")).to_have_text("The budget of user:gina was changed.")
     expect(row).to_contain_text("$12.50")
+    expect(row).to_contain_text("until ")
     expect(page.locator("#budgets tr", has_text="user:ben, week")).to_contain_text("7 %")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert contrasts(page) == []

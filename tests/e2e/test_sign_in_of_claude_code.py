@@ -229,6 +229,9 @@ def test_a_user_who_is_removed(browser, client, recorder, proxy, model):
     assert len(used) == len({one.form[REFRESH] for one in used}) > 1
     assert main_requests(recorder)[-1].bearer == access_tokens(recorder)[-1]
 
+    # Without managed settings, the client's own default: docs/sign-in.md names it.
+    assert main_requests(recorder)[-1].json["model"] == "claude-opus-4-7"
+
     before = len(recorder.exchanges)
     main.main(["--project", str(proxy.home), "user", "remove", "carla"])
     client.ask("And now?", "Please run /login")

@@ -178,6 +178,17 @@ ROWS = (
         "config.yaml line 16: the fallback of opus never applies: no model has that name", level="!",
     ),
     config(
+        "a fallback of anthropic/* alone", FALLBACKS, FALLBACKS.replace("claude-*", "anthropic/*"),
+        "config.yaml line 16: the fallback of anthropic/* does not apply to the names that Claude Code requests",
+        "(claude-opus-5-5, claude-sonnet-5-5, claude-haiku-5-5, claude-fable-5-2)",
+        "also write `- claude-*: [glm]`", level="!",
+    ),
+    config(
+        "a fallback of one family with the prefix alone", FALLBACKS, "  fallbacks:\n    - anthropic/claude-haiku-*: [glm]\n",
+        "config.yaml line 16: the fallback of anthropic/claude-haiku-* does not apply", "requests (claude-haiku-5-5);",
+        "also write `- claude-haiku-*: [glm]`", level="!",
+    ),
+    config(
         "a fallback by LiteLLM's name and not by model_name", "[glm]", "[anthropic/glm-5.3]",
         "config.yaml line 16: the fallback of claude-* is anthropic/glm-5.3, which is not served",
         "did you mean glm, its model_name?",
@@ -193,7 +204,8 @@ ROWS = (
     # --- users and the web search ---
     config(
         "a limit for a user that does not exist", END, "claude_proxy:\n  users:\n    ana: {models: [glm]}\n" + END,
-        "config.yaml line 23: no user is called ana, so this limit has no effect", "`claude-proxy user list` shows all users",
+        "config.yaml line 23: no user is called ana, so this limit has no effect",
+        "run `claude-proxy user add ana`, or remove the entry", level="!",
     ),
     config(
         "a limit to a model that does not exist", END, "claude_proxy:\n  users:\n    anna: {models: [glm-6]}\n" + END,

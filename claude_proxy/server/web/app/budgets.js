@@ -7,6 +7,7 @@ import { bar } from "./pool.js";
 
 const HEADS = ["requests today", "tokens today", "errors today", "requests, 7 days", "tokens, 7 days", "errors, 7 days"];
 const AMOUNTS = "They apply on top of config.yaml; none is no limit. Without amounts, config.yaml applies again.";
+const UNTIL = "When the change ends by itself: tomorrow, a date, a time, or both. Empty: it applies until you change it again.";
 
 export function mount(root, app) {
   fill(root, [
@@ -48,11 +49,12 @@ function change(app, scope) {
     fields: [
       ...field("scope", "Scope", { value: scope, readonly: Boolean(scope), placeholder: "user:NAME, group:NAME or all", required: true }),
       ...field("amounts", "Amounts in USD", { placeholder: own.join(" ") || "day=10 month=150" }, AMOUNTS),
+      ...field("until", "Until", { placeholder: "tomorrow" }, UNTIL),
     ],
     act: ({ elements }) => {
       const words = elements.amounts.value.split(/[\s,]+/).filter(Boolean).map((text) => text.split("="));
       const limits = Object.fromEntries(words.map(([period, amount]) => [period, amount === "none" ? null : amount ?? ""]));
-      return app.post("../budget", { scope: elements.scope.value.trim(), limits });
+      return app.post("../budget", { scope: elements.scope.value.trim(), limits, until: elements.until.value.trim() });
     },
   });
 }
@@ -79,7 +81,8 @@ function budget(one, admin) {
   const share = one.spent / one.limit;
   const name = `${one.scope}, ${one.period}`;
   const before = one.configured === null ? "changed" : `config.yaml: ${limit.format(one.configured)}`;
-  const notes = [one.soft && "soft", one.override && before].filter(Boolean).join(", ");
+  const until = one.until && `until ${dated.format(new Date(one.until * 1000))}`;
+  const notes = [one.soft && "soft", one.override && before, until].filter(Boolean).join(", ");
   return el("tr", { key: name }, el("th", { scope: "row", text: name }),
     el("td", { class: "spent" }, usd.format(one.spent), el("span", { text: ` of ${limit.format(one.limit)}` })),
     el("td", {}, el("div", { class: "used" }, bar(name, share, `${one.percent} %`), el("span", { class: grade(share), text: `${one.percent} %` }))),
