@@ -105,6 +105,16 @@ def test_what_is_shown_as_a_table():
     assert (line["period"], line["requests"], "project" in line) == ("2026-11-18", "2", False)
 
 
+def test_a_table_has_its_filters():
+    """The CSV has a column with the names of each filter, so that the files of several users can be put together."""
+    asked = client(records=[RECORD, replace(RECORD, user="ben", project="=1+1")])
+    parameters = {"by": "project", "user": ["anna", "ben"], "project": "=1+1"}
+    text = get(asked, "/pool/history.csv", **parameters).text
+    (line,) = csv.DictReader(io.StringIO(text))
+    assert text.startswith("period,user,project,requests")
+    assert (line["user"], line["project"]) == ("anna; ben", "'=1+1")
+
+
 def test_a_history_that_cannot_be_read(tmp_path):
     """Without its database the route says so; recording goes on."""
     (tmp_path / "file").write_text("")

@@ -82,8 +82,10 @@ def _as_json(view: View, found: Found) -> bytes:
 
 
 def _as_csv(view: View, found: Found) -> bytes:
-    columns = ["period", *([view.by] if view.by != NONE else []), *queries.NUMBERS]
-    return _table(columns, queries.lines(view, found)).encode()
+    # The names of each filter are in a column, too, so that files of several users can be put together.
+    filtered = {name: "; ".join(names) for name, names in view.filters.items() if name != view.by}
+    columns = ["period", *filtered, *([view.by] if view.by != NONE else []), *queries.NUMBERS]
+    return _table(columns, (filtered | line for line in queries.lines(view, found))).encode()
 
 
 def _table(columns: Iterable[str], lines: Iterable[Mapping[str, Any]]) -> str:

@@ -6,8 +6,10 @@ import { ticks } from "./periods.js";
 
 export const COLOURS = 8;
 const HEIGHT = 170;
-// The width of an axis label, and the least width of a bar, in CSS pixels.
+const FONT = "12px system-ui, sans-serif";
+// The least distance of two labels of the axis, the space between them, and the least width of a bar, in CSS pixels.
 const LABEL = 68;
+const GAP = 14;
 const MIN_BAR = 3;
 const AXIS = 52;
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
@@ -58,7 +60,7 @@ export class Chart {
   }
 
   // Shows a description: {title, kind: "stack" or "lines", periods (described), series: [{name, values, total, colour, narrow,
-  // words (returns the number at a place, or with null their sum, in words; without it they have the format)}], format, axis (a shorter format), sum (the text beside the title), top (the largest value, if it is given)}.
+  // words (returns the number at a place, or with null their sum, in words; without it they have the format), hint (the title of their sum)}], format, axis (a shorter format), more (a text after the names), sum (the text beside the title), top (the largest value, if it is given)}.
   update(description) {
     this.description = description;
     if (this.at >= description.periods.length) this.at = null;
@@ -86,7 +88,7 @@ export class Chart {
   options(width, bars) {
     const { kind, series, periods } = this.description;
     const [soft, line] = [css("--soft"), css("--line")];
-    const axis = { stroke: soft, font: "12px system-ui, sans-serif", ticks: { show: false }, grid: { stroke: line, width: 1 } };
+    const axis = { stroke: soft, font: FONT, ticks: { show: false }, grid: { stroke: line, width: 1 } };
     const drawn = series.map((one, place) => (kind === "stack"
       ? { fill: css(one.colour), width: 0, stroke: css(one.colour), points: { show: false }, paths: bars ? window.uPlot.paths.bars({ size: [0.8, 36] }) : window.uPlot.paths.stepped({ align: 1 }) }
       : { stroke: css(one.colour), width: 2, dash: DASHES[place % DASHES.length], points: { size: 4, fill: css(one.colour) } }));
@@ -99,7 +101,7 @@ export class Chart {
       },
       axes: [
         { ...axis, grid: { show: false }, size: 26, gap: 4,
-          splits: () => ticks(this.description.periods, Math.floor((this.drawn?.width ?? width) / LABEL)),
+          splits: () => ticks(this.description.periods, Math.floor(((this.drawn?.width ?? width) - AXIS) / labelWidth(this.description.periods))),
           values: (_, splits) => splits.map((place) => this.description.periods[place]?.short ?? "") },
         { ...axis, size: AXIS, gap: 4, values: (_, splits) => splits.map((value) => (this.description.axis ?? this.description.format)(value)) },
       ],
@@ -115,14 +117,14 @@ export class Chart {
   // Shows the numbers of a period, or the sums of all.
   point(place) {
     this.at = place ?? null;
-    const { title, periods, series, format, sum } = this.description;
+    const { title, periods, series, format, more, sum } = this.description;
     const where = this.at === null ? sum : periods[this.at].name;
     const numbers = series.map((one) => ({ ...one, text: one.words?.(this.at) ?? format(this.at === null ? one.total : one.values[this.at]) }));
     fill(this.caption, [el("span", { class: "chart-title", text: title }), el("span", { class: "soft", text: where })]);
-    fill(this.legend, numbers.map((one) => el("li", {},
+    fill(this.legend, [...numbers.map((one) => el("li", {},
       el("span", { class: "swatch", style: { "background-color": `var(${one.colour})` } }),
       one.narrow ? el("button", { type: "button", class: "link", "data-narrow": one.narrow, text: one.name }) : el("span", { text: one.name }),
-      el("strong", { text: one.text }))));
+      el("strong", { text: one.text, title: this.at === null && one.hint }))), ...(more ? [el("li", { class: "soft", text: more })] : [])]);
     const attributes = {
       role: "slider", tabindex: 0, "aria-label": `${title}, by period`, "aria-valuemin": 1, "aria-valuemax": Math.max(1, periods.length),
       "aria-valuenow": (this.at ?? Math.max(0, periods.length - 1)) + 1,
@@ -153,6 +155,14 @@ export class Chart {
     this.drawn?.destroy();
     this.figure.remove();
   }
+}
+
+const ruler = document.createElement("canvas").getContext("2d");
+
+// Returns how far the labels of an axis must be apart: "12:00 PM" is wider than "12:00".
+function labelWidth(periods) {
+  ruler.font = FONT;
+  return Math.max(LABEL, GAP + Math.max(...periods.map((one) => ruler.measureText(one.short).width)));
 }
 
 // Returns the rows for uPlot. Bars are drawn one over the other, so each has the sum of those below it, and the tallest is first.

@@ -15,6 +15,11 @@ const NAMES = ["user", "group", "model", "credential", "project"];
 const PARAMETERS = ["range", "from", "to", "step", "by", ...NAMES];
 // What the menu of a filter has as "all" beside several chosen names; no name has a line feed.
 const ALL = "\n";
+// The families of Claude models, as their names have them.
+const FAMILIES = ["opus", "sonnet", "haiku"];
+// The characters that stay in the name of a file, and how many of them of the filters.
+const UNSAFE = /[^\p{L}\p{N}._-]+/gu;
+const MAX_FILE_NAME = 80;
 // The steps of each range; the history has hours for a week.
 const STEPS = { "24h": ["hour"], "7d": ["hour", "day"], "30d": ["day"], "90d": ["day", "month"], "365d": ["day", "month"] };
 
@@ -116,14 +121,18 @@ export function mount(root, app) {
     ].filter(Boolean));
   }
 
-  // The menu of a filter: the chosen name, or how many there are; another name is added, and "all" removes them.
+  // The menu of a filter: the chosen name, or how many there are; another name is added, and "all" removes them. Of models, there
+  // is an entry for those of each family.
   function filter(name, chosen, names) {
     const [one = ""] = chosen;
     const several = chosen.length > 1;
-    const others = names.filter((value) => !chosen.includes(value)).map((value) => [value, value]);
+    const others = names.filter((value) => !chosen.includes(value)).map((value) => [value, chosen.length ? `add ${value}` : value]);
+    const families = name === "model" ? FAMILIES.map((family) => [family, names.filter((value) => value.includes(family))]).filter(([, found]) => found.length > 1 && found.some((value) => !chosen.includes(value))) : [];
     const first = several ? [["", `${chosen.length} names`], [ALL, "all"]] : [["", "all"], ...(one ? [[one, one]] : [])];
-    return picker(`Only ${name}`, several ? "" : one, [...first, ...others],
-      (value) => (value || !several) && app.go({ [name]: value && value !== ALL ? [...chosen, value] : null }));
+    const members = Object.fromEntries(families.map(([family, found]) => [`${ALL}${family}`, [...new Set([...chosen, ...found])]]));
+    const entries = families.map(([family]) => [`${ALL}${family}`, `${chosen.length ? "add " : ""}all ${family[0].toUpperCase()}${family.slice(1)}`]);
+    return picker(`Only ${name}`, several ? "" : one, [...first, ...entries, ...others],
+      (value) => (value || !several) && app.go({ [name]: members[value] ?? (value && value !== ALL ? [...chosen, value] : null) }));
   }
 
   function picker(label, value, options, chosen) {
@@ -136,13 +145,20 @@ export function mount(root, app) {
       const response = await app.fetch("history.csv", `${query()}`);
       const link = document.createElement("a");
       link.href = URL.createObjectURL(await response.blob());
-      link.download = `claude-proxy-${shown ? `${shown.periods[0]}-${shown.periods.at(-1)}` : "history"}.csv`;
+      link.download = `claude-proxy-${filtersInName()}${shown ? `${shown.periods[0]}-${shown.periods.at(-1)}` : "history"}.csv`;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     } catch (error) {
       status.hidden = false;
       say(status, `The CSV could not be loaded: ${error.message}`);
     }
+  }
+
+  // The filters as a part of a file's name: "user-anna-model-opus-".
+  function filtersInName() {
+    const parts = NAMES.flatMap((name) => [...(query().has(name) ? [name] : []), ...query().getAll(name)]);
+    const text = parts.join("-").replace(UNSAFE, "-").slice(0, MAX_FILE_NAME);
+    return text && `${text}-`;
   }
 
   // --- Numbers ---------------------------------------------------------------------------------------------------------------
@@ -162,17 +178,20 @@ export function mount(root, app) {
     ]);
   }
 
-  function narrow(name) {
+  function narrow(name, next) {
     const { by } = shown;
     if (by === "none" || name === OTHER) return;
-    app.go({ [by]: [...new Set([...app.state.query.getAll(by), name])], by: by === "model" ? "user" : "model", sort: null });
+    app.go({ [by]: [...new Set([...app.state.query.getAll(by), name])], by: next ?? (by === "model" ? "user" : "model"), sort: null });
   }
+
+  // By what a name of the table can be split with a click.
+  const splits = () => ["user", "model"].filter((one) => one !== shown.by && (one !== "user" || app.admin));
 
   function renderNumbers(periods) {
     const open = Boolean(numbers.querySelector("details")?.open);
     const summary = el("summary", { text: `Numbers by ${shown.step}` });
     fill(numbers, [
-      shown.by !== "none" && el("div", { class: "card scroll", key: "split" }, splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true }))),
+      shown.by !== "none" && el("div", { class: "card scroll", key: "split" }, splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true }), splits())),
       shown.by === "group" && el("p", { class: "hint", key: "groups", text: "A user with several groups counts in each of them, so the rows can add up to more than the total." }),
       el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && el("div", { class: "card scroll" }, periodTable(shown, periods))),
       shown.since && el("p", { class: "hint", key: "since", text: `The history begins on ${shown.since}.` }),
@@ -214,7 +233,7 @@ export function mount(root, app) {
   const redraw = () => drawn.forEach((chart) => chart.draw(true));
   const click = (event) => {
     const button = event.target.closest("[data-narrow]");
-    if (button) narrow(button.dataset.narrow);
+    if (button) narrow(button.dataset.narrow, button.dataset.by);
   };
   root.addEventListener("click", click);
   window.addEventListener("themechange", redraw);

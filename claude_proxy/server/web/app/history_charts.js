@@ -2,7 +2,7 @@
 
 import { COLOURS } from "./charts.js";
 import { seconds, short, tokens, usd, whole } from "./format.js";
-import { hitRate, money, OTHER, rate } from "./history_tables.js";
+import { hintOf, hitRate, money, OTHER, rate } from "./history_tables.js";
 
 // The last colour of a split is for the rest.
 const CHARTED = COLOURS - 1;
@@ -31,7 +31,7 @@ export function chartsOf(data) {
   if (by === "none") {
     const { series } = total;
     add("Requests", "stack", number, [one("requests", series.requests, total.requests)]);
-    add("Cost", "stack", cost, [{ ...one("cost", series.usd, total.usd, 2), words: costOf(total) }], dollars);
+    add("Cost", "stack", cost, [{ ...one("cost", series.usd, total.usd, 2), words: costOf(total), hint: hintOf(total) }], dollars);
     add("Tokens", "stack", (value) => short.format(value ?? 0), Object.entries(TOKENS).map(([name, text], place) => one(text, series[name], total[name], place)));
     add("Cache hit rate", "lines", rate, [one("of the input", hits(series), total.cache_hit_rate, 2)], { top: 1 });
     add("First byte", "lines", seconds, [one("half within (p50)", series.first_byte_p50, total.first_byte_p50), one("95 % within (p95)", series.first_byte_p95, total.first_byte_p95, 1)]);
@@ -50,16 +50,18 @@ export function chartsOf(data) {
     }
     return series;
   };
+  const more = rows.length > Math.min(LINES, first.length) ? { more: `${rows.length - Math.min(LINES, first.length)} more: see the table` } : {};
   const lines = (values, all) => first.slice(0, LINES).map((row, place) => named(row, values(row.series), all(row), place));
   add("Requests", "stack", number, split((series) => series.requests, (row) => row.requests));
   const others = { unpriced: rest.reduce((before, row) => before + row.unpriced, 0) };
   const costs = split((series) => series.usd, (row) => row.usd).map((one, place) => ({ ...one,
+    hint: hintOf(first[place] ?? { ...others, usd: one.total }),
     words: first[place] ? costOf(first[place]) : (at) => (at === null ? money({ ...others, usd: one.total }) : cost(one.values[at])) }));
   add("Cost", "stack", cost, costs, dollars);
   add("Tokens", "stack", (value) => short.format(value ?? 0), split(perPeriod, tokens));
-  add("Cache hit rate", "lines", rate, lines(hits, (row) => row.cache_hit_rate), { top: 1 });
-  add("First byte, p50", "lines", seconds, lines((series) => series.first_byte_p50, (row) => row.first_byte_p50));
-  add("First byte, p95", "lines", seconds, lines((series) => series.first_byte_p95, (row) => row.first_byte_p95));
+  add("Cache hit rate", "lines", rate, lines(hits, (row) => row.cache_hit_rate), { top: 1, ...more });
+  add("First byte, p50", "lines", seconds, lines((series) => series.first_byte_p50, (row) => row.first_byte_p50), more);
+  add("First byte, p95", "lines", seconds, lines((series) => series.first_byte_p95, (row) => row.first_byte_p95), more);
   add("Errors", "stack", number, split((series) => series.errors, (row) => row.errors));
   add("Failovers", "stack", number, split((series) => series.failovers, (row) => row.failovers));
   return charts;

@@ -6,12 +6,13 @@ import { percent, seconds, short, usd, whole } from "./format.js";
 // What is known of no name: the requests beyond the names that are kept apart.
 export const OTHER = "other";
 const BY_COST = "usd.down";
+const UNPRICED = "The sum is larger: some requests have no known price";
 export const rate = (value) => (value === null || value === undefined ? "–" : percent(value));
 
 // The columns of the tables: what is in them, and which of them a narrow screen leaves out unless the rows are sorted by them.
 const COLUMNS = [
   { key: "requests", title: "requests", text: (row) => whole.format(row.requests) },
-  { key: "usd", title: "cost", text: (row) => money(row) },
+  { key: "usd", title: "cost", text: (row) => money(row), hint: (row) => hintOf(row) },
   { key: "input", title: "fresh tokens", text: (row) => short.format(row.input), wide: true },
   { key: "cache_read", title: "cached tokens", text: (row) => short.format(row.cache_read), wide: true },
   { key: "cache_write", title: "written tokens", text: (row) => short.format(row.cache_write), wide: true },
@@ -22,6 +23,9 @@ const COLUMNS = [
   { key: "errors", title: "errors", text: (row) => whole.format(row.errors), bad: (row) => row.errors > 0 },
   { key: "failovers", title: "failovers", text: (row) => whole.format(row.failovers), wide: true },
 ];
+
+// What the cost of a row does not include; false if it has all of them.
+export const hintOf = (row) => row.unpriced > 0 && row.usd > 0 && UNPRICED;
 
 // "$12.50"; of requests without a known price, that there is more.
 export function money(row) {
@@ -35,8 +39,9 @@ export function hitRate({ input, cache_read, cache_write }) {
   return all ? cache_read / all : null;
 }
 
-// Returns the table of a split in an order such as "requests.down"; `sorted` gets the order that a click chooses.
-export function splitTable(data, order, sorted) {
+// Returns the table of a split in an order such as "requests.down"; `sorted` gets the order that a click chooses. Each name has
+// buttons that narrow to it and split it by one of `others`.
+export function splitTable(data, order, sorted, others) {
   const [key, direction] = (order || BY_COST).split(".");
   const sign = direction === "up" ? 1 : -1;
   const of = (row) => (key === "name" ? row.name : row[key] ?? -1);
@@ -49,7 +54,8 @@ export function splitTable(data, order, sorted) {
       el("button", { type: "button", class: "link", text: column.title, onclick: () => sorted(next) }));
   };
   const name = (row) => (row.name === OTHER || row.name === "" ? el("span", { text: row.name || "none" })
-    : el("button", { type: "button", class: "link", "data-narrow": row.name, text: row.name }));
+    : [el("button", { type: "button", class: "link", "data-narrow": row.name, text: row.name }),
+      ...others.map((by) => el("button", { type: "button", class: "link split-by", "data-narrow": row.name, "data-by": by, "aria-label": `${row.name} by ${by}`, text: `by ${by}` }))]);
   return el("table", { class: "numbers" },
     el("caption", { text: `Usage by ${data.by}` }),
     el("thead", {}, el("tr", {}, ...[{ key: "name", title: data.by }, ...COLUMNS].map(head))),
@@ -70,4 +76,4 @@ export function periodTable(data, periods) {
 
 const isWide = (column, sorted) => column.wide && column.key !== sorted;
 
-const cells = (row, sorted) => COLUMNS.map((column) => el("td", { class: [isWide(column, sorted) && "wide", column.bad?.(row) && "bad"].filter(Boolean).join(" ") || false, text: column.text(row) }));
+const cells = (row, sorted) => COLUMNS.map((column) => el("td", { class: [isWide(column, sorted) && "wide", column.bad?.(row) && "bad"].filter(Boolean).join(" ") || false, title: column.hint?.(row), text: column.text(row) }));
