@@ -85,6 +85,16 @@ def test_a_page_that_polls_gets_nothing_twice():
     assert again().status_code == 200
 
 
+def test_since_when_requests_are_kept():
+    """The response says since which minute requests are kept, for every query; without any request it is not known."""
+    served = Served()
+    oldest = served.recent.latest()[-1].ended
+    for query, token in (("?limit=1", MASTER), ("?user=nobody", MASTER), ("", TOKEN)):
+        assert served.get(query, token).json()["kept_since"] == oldest - oldest % 60
+    served.recent = RecentRequests(clock=lambda: NOW)
+    assert served.recent.kept_since() is None
+
+
 def test_a_query_narrows_and_pages():
     """The query filters by name and text, and continues where a page ended."""
     served = Served()

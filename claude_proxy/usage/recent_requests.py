@@ -120,6 +120,11 @@ class RecentRequests:
             self._latest = self._sorted()
         return self._latest
 
+    def kept_since(self) -> float | None:
+        """Return the end of the oldest request in the list, in Unix seconds; None if there is none."""
+        entries = self.latest()
+        return entries[-1].ended if entries else None
+
     def read(
         self, filters: Filters, limit: int, *, only_user: str | None = None, hidden: Collection[str] = ()
     ) -> tuple[list[RequestEntry], str | None]:

@@ -3,6 +3,7 @@
 const number = (options) => new Intl.NumberFormat(undefined, options);
 const date = (options) => new Intl.DateTimeFormat(undefined, options);
 const HALF_DAY = 12 * 3600;
+const MOST_TARGETS = 3;
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
 export const whole = number();
@@ -56,6 +57,12 @@ export function bytes(count) {
 }
 
 export const tokens = (sums) => sums.input + sums.output + sums.cache_read + sums.cache_write;
+
+// The targets of a request's attempts: "karst → lotus"; of many, the first and the last.
+export function route(attempts) {
+  const targets = attempts.map((one) => one.target).filter((target, place, all) => target !== all[place - 1]);
+  return (targets.length > MOST_TARGETS ? [targets[0], "…", targets.at(-1)] : targets).join(" → ");
+}
 
 // "1 request", "3 requests".
 export const count = (amount, word) => `${whole.format(amount)} ${word}${amount === 1 ? "" : "s"}`;

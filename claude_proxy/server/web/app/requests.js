@@ -2,7 +2,7 @@
 // at the top. The address has the filters, and which request is open.
 
 import { el, fill, say } from "./dom.js";
-import { bytes, count, seconds, short, tokens, whole } from "./format.js";
+import { bytes, count, route, seconds, short, time, tokens, whole } from "./format.js";
 
 const REFRESH_MS = 5000;
 const PAGE = 100;
@@ -12,6 +12,11 @@ const TYPING_MS = 300;
 const FILTERS = ["q", "user", "model", "credential", "rule", "lane", "status"];
 const LANES = ["claude", "messages", "chat", "completion", "litellm", "cloud", "demo"];
 const STATUSES = { "": "all", ok: "succeeded", error: "failed", failover: "failed over" };
+// What a lane and a rule are.
+const HINTS = {
+  lane: "The part of the proxy that sent the request: claude (to Anthropic), messages (to providers with Anthropic's format), chat (with OpenAI's format), completion (LiteLLM translates), litellm (LiteLLM chooses), cloud (for clients of Bedrock and Vertex AI) or demo",
+  rule: "The rule of config.yaml that chose another model than the requested one",
+};
 const COLUMNS = 9;
 // The status for a client that has disconnected.
 const LEFT = 499;
@@ -45,6 +50,8 @@ export function mount(root, app) {
   let requests = new Map(); // by id, the newest first
   let next = null; // where older ones begin
   let running = null;
+  let keptSince = null; // the end of the oldest request that the proxy keeps
+  let scrolled = null; // the open request that was scrolled to
   let asked = null; // the query of what is shown
   let address = null;
   let isLive = true;
@@ -68,6 +75,7 @@ export function mount(root, app) {
       if (ended || asked !== wanted) return;
       merge(data);
       running = data.running;
+      keptSince = data.kept_since;
       failure = "";
     } catch (error) {
       if (ended || asked !== wanted) return;
@@ -118,7 +126,7 @@ export function mount(root, app) {
     const picker = (name, title, options) => {
       const chosen = value(name);
       const all = options.some(([key]) => key === chosen) ? options : [...options, [chosen, chosen]];
-      return el("label", { key: name }, title, el("select", { name, value: chosen, onchange: (event) => choose(name, event.target.value) },
+      return el("label", { key: name, title: HINTS[name] }, title, el("select", { name, value: chosen, onchange: (event) => choose(name, event.target.value) },
         ...all.map(([key, text]) => el("option", { value: key, text, selected: key === chosen }))));
     };
     const names = (name) => [["", "all"], ...namesOf(name).map((one) => [one, one])];
@@ -135,7 +143,7 @@ export function mount(root, app) {
       picker("status", "Status", Object.entries(STATUSES)),
       FILTERS.some((name) => value(name)) && el("button", { key: "all", type: "button", text: "Show all", onclick: () => app.go(Object.fromEntries([...FILTERS, "open"].map((name) => [name, null]))) }),
     ].filter(Boolean));
-    live.textContent = isLive ? "Pause" : "Continue";
+    live.textContent = isLive ? "Pause the list" : "Continue the list";
     const field = form.elements.q;
     if (field !== document.activeElement && field.value !== value("q")) field.value = value("q");
   }
@@ -161,7 +169,8 @@ export function mount(root, app) {
     const what = app.admin ? "" : "your ";
     const now = running ? `${count(running, "request")} running now. ` : "";
     const words = shown.length ? `The last ${count(shown.length, "request").replace(/^1 /, "")}${next ? "; there are older ones" : ""}.` : asked === query() && `No ${what}request ${FILTERS.some((name) => app.state.query.get(name)) ? "fits" : "yet"}.`;
-    say(status, failure || `${now}${words || ""}`);
+    const kept = keptSince && words ? ` Kept since ${time(keptSince, Date.now() / 1000)}; older numbers are in History.` : "";
+    say(status, failure || `${now}${words || ""}${kept}`);
     status.classList.toggle("bad", Boolean(failure));
     const head = (text, wide) => el("th", { scope: "col", class: wide && "wide", text });
     fill(list, [el("table", { class: "requests" },
@@ -170,6 +179,8 @@ export function mount(root, app) {
         head("first byte", true), head("total", true), head("tokens", true), head("cost"))),
       el("tbody", {}, ...shown.flatMap((one) => [row(one, open === one.id), open === one.id && el("tr", { key: `${one.id}/more`, id: "open-request", class: "more" },
         el("td", { colspan: COLUMNS }, ...details(one)))].filter(Boolean))))]);
+    if (open !== scrolled && requests.has(open)) list.querySelector("tr.open")?.scrollIntoView({ block: "nearest" });
+    if (!open || requests.has(open)) scrolled = open;
     fill(more, next && shown.length < MOST ? [el("button", { type: "button", text: `Show ${PAGE} more`, onclick: older })] : []);
   }
 
@@ -189,7 +200,7 @@ export function mount(root, app) {
       }, el("time", { datetime: new Date(endOf(one) * 1000).toISOString(), text: newer(endOf(one)) }))),
       el("td", { class: "text", text: one.user }),
       el("td", { class: "text" }, el("span", { text: one.requested }), one.model && one.model !== one.requested && el("span", { class: "soft", text: ` → ${one.model}` })),
-      el("td", { class: "text wide", text: one.credential || "–" }),
+      el("td", { class: "text wide", text: (retried && route(one.attempts)) || one.credential || "–" }),
       el("td", { class: failed(one) && "bad" }, one.error === "interrupted" ? `${one.status} broken off` : String(one.status), retried && el("span", { class: "soft tries", text: ` ${one.attempts.length} attempts` })),
       el("td", { class: "wide", text: seconds(one.first_byte) }),
       el("td", { class: "wide", text: seconds(one.seconds) }),
@@ -198,7 +209,7 @@ export function mount(root, app) {
   }
 
   function details(one) {
-    const fact = (title, ...children) => children.filter(Boolean).length > 0 && el("div", {}, el("dt", { text: title }), el("dd", {}, ...children));
+    const fact = (title, ...children) => children.filter(Boolean).length > 0 && el("div", {}, el("dt", { text: title, title: HINTS[title] }), el("dd", {}, ...children));
     const narrowing = (name, value) => value && el("button", { type: "button", class: "link", "aria-label": `Show only ${name} ${value}`, text: value, onclick: () => app.go({ [name]: value, open: null }) });
     return [
       el("dl", { class: "facts" },
