@@ -2,12 +2,30 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from playwright.sync_api import Route, expect
-from test_page_views import opened, proxy, ready
+from processes import MASTER_KEY
+from test_page_views import get, opened, proxy, ready
 from test_status_through_the_proxy import browser
 
 __all__ = ["browser", "proxy"]  # fixtures
+
+# Keeps the last texts that are drawn on each canvas: text, place of its middle and length, in the canvas's pixels.
+DRAWN_TEXTS = """
+window.drawn = new Map();
+const draw = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, x, ...more) {
+    const found = window.drawn.get(this.canvas) ?? [];
+    window.drawn.set(this.canvas, [...found, [text, x, this.measureText(text).width]].slice(-40));
+    return draw.call(this, text, x, ...more);
+};
+const clear = CanvasRenderingContext2D.prototype.clearRect;
+CanvasRenderingContext2D.prototype.clearRect = function (...all) {
+    window.drawn.delete(this.canvas);
+    return clear.apply(this, all);
+};
+"""
 
 
 def test_a_menu_shows_and_removes_its_filter(browser, proxy):
@@ -52,22 +70,89 @@ def test_an_unknown_price(browser, proxy):
     """The legend of the costs says of a model without a price what the table says; each has a column of the sort on a phone."""
     page, said = opened(browser, proxy, "#/history?range=30d&by=model&sort=cache_hit_rate.down", width=390)
     row = page.locator("table.numbers tbody tr", has_text="not known").first
-    name = row.get_by_role("button").text_content() or ""
+    name = row.get_by_role("button").first.text_content() or ""
     costs = page.locator(".chart", has=page.locator(".chart-title", has_text=re.compile("^Cost$")))
     expect(costs.locator(".legend li", has_text=name)).to_contain_text("not known")
+    page.goto(f"{proxy.url}/pool#/history?range=30d&by=user")
+    expect(page.locator("table.numbers td", has_text=" +").first).to_have_attribute("title", re.compile("no known price"))
+    page.go_back()
     expect(page.get_by_role("columnheader", name="cache hits")).to_have_attribute("aria-sort", "descending")
     assert said == []
     page.context.close()
 
 
-def test_a_failover_is_a_link_to_its_requests(browser, proxy):
-    """The name that a failover left is a link to the requests with it."""
+def test_a_failover_is_a_link_to_its_request(browser, proxy):
+    """A failover says which credential was used next, and is a link to its request, whose row says the same."""
     page, said = opened(browser, proxy, "#/")
-    link = page.locator("#failovers a").first
-    name = link.text_content() or ""
+    link = page.locator("#failovers a", has_text=re.compile("^[a-z]+ → [a-z]+$")).first
+    names = (link.text_content() or "").split(" → ")
     link.click()
-    expect(page).to_have_url(re.compile(f"#/requests[?]q={name}"))
-    expect(page.locator("table.requests tbody tr").first).to_be_visible()
+    expect(page).to_have_url(re.compile("#/requests[?]status=failover&open="))
+    expect(page.locator("tr.open")).to_contain_text(" → ".join(names))
+    attempts = page.locator("#open-request .attempts li strong").all_text_contents()
+    assert names in [attempts[place : place + 2] for place in range(len(attempts))]
+    expect(page.get_by_text(re.compile("Kept since .*; older numbers are in History"))).to_be_visible()
+    page.get_by_role("button", name="Pause the list").click()
+    expect(page.get_by_role("button", name="Continue the list")).to_be_visible()
+    assert said == []
+    page.context.close()
+
+
+def test_a_family_and_what_is_not_drawn(browser, proxy):
+    """One entry of the menu has all models of a family; charts with fewer lines than names say so; a click splits by user."""
+    page, said = opened(browser, proxy, "#/history?range=30d&by=model")
+    rates = page.locator(".chart", has=page.locator(".chart-title", has_text="Cache hit rate"))
+    more = page.locator("table.numbers tbody tr").count() - 4
+    expect(rates.locator(".legend li").last).to_have_text(f"{more} more: see the table")
+    menu = page.get_by_label("Only model")
+    menu.select_option("all Opus")
+    expect(page.locator(".chip")).to_have_count(2)
+    expect(menu.locator("option", has_text="haiku")).to_have_text("add claude-haiku-5-5")
+    expect(menu.locator("option", has_text="all Opus")).to_have_count(0)
+    ready(page)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download CSV").click()
+    assert waiting.value.suggested_filename.startswith("claude-proxy-model-claude-opus-4-8-claude-opus-5-5-2")
+    page.get_by_role("button", name="claude-opus-5-5 by user").click()
+    expect(page).to_have_url(re.compile("by=user"))
+    ready(page)
+    expect(page.locator("table.numbers thead th").first).to_have_text("user")
+    expect(page.get_by_role("button", name="anna by model", exact=True)).to_be_visible()
+    assert said == []
+    page.context.close()
+
+
+def test_the_labels_of_hours_are_apart(browser, proxy):
+    """With a clock of twelve hours, and on a narrow screen, no label of an axis runs into the next one."""
+    context = browser.new_context(viewport={"width": 360, "height": 900}, locale="en-US", timezone_id="UTC")
+    context.add_init_script(f"sessionStorage.setItem('claude-proxy-token', '{MASTER_KEY}'); {DRAWN_TEXTS}")
+    page = context.new_page()
+    page.goto(f"{proxy.url}/pool#/history?range=24h")
+    expect(page.locator(".chart canvas").first).to_be_visible()
+    for width in (360, 1280, 1900):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(
+            "document.querySelector('.chart canvas').clientWidth === document.querySelector('.plot').clientWidth"
+        )
+        drawn = page.evaluate("window.drawn.get(document.querySelector('.chart canvas'))")
+        labels = [(place, length) for text, place, length in drawn if re.search("[AP]M$", text)]
+        assert len(labels) >= 2
+        assert [one for one, next_ in pairwise(labels) if one[0] < next_[0] < one[0] + one[1] + 6] == []
+    context.close()
+
+
+def test_the_worst_credentials(browser, proxy):
+    """Of usable credentials the fullest is first. A rejected one says when it is tried again, and what it needs."""
+    page, said = opened(browser, proxy, "#/credentials")
+    found = get(proxy, "/pool").json()["credentials"]
+    usable = [one for one in found if one["state"]["name"] == "usable"]
+    fullness = {one["label"]: max((window["utilization"] for window in one["windows"]), default=0) for one in usable}
+    labels = page.locator("article").evaluate_all("nodes => nodes.map(node => node.dataset.label)")
+    shown = [fullness[label] for label in labels if label in fullness]
+    assert shown == sorted(shown, reverse=True)
+    assert len(shown) == len(usable) > 5
+    expect(page.locator("article.paused .state").first).to_have_text("paused by the operator")
+    expect(page.locator("article.rejected .state").first).to_contain_text(re.compile("tried again at .*; needs a new token: "))
     assert said == []
     page.context.close()
 

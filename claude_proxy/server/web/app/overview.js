@@ -2,10 +2,15 @@
 
 import { el, fill, svg } from "./dom.js";
 import { count, dated, grade, limit, percent, short, time, tokens, usd, whole } from "./format.js";
-import { bar, binding, isUsed, outlook, roomOf, stateInWords, worstFirst } from "./pool.js";
+import { bar, binding, fullest, isUsed, outlook, roomOf, stateInWords, worstFirst } from "./pool.js";
 
 const BRIEF = 8;
 const EVENTS = 8;
+// How many requests that failed over are read, to find those of the failovers; and for how long after a failover its request may
+// still be missing. The times of a failover and of its request's end differ by less than NEAR_SECONDS.
+const MOVED = 50;
+const SETTLED_SECONDS = 30;
+const NEAR_SECONDS = 1;
 const SIGNS = {
   good: "M5 12.5l4.5 4.5L19 7.5",
   warning: "M12 6v8M12 17.5v.5",
@@ -14,10 +19,32 @@ const SIGNS = {
 const PERIODS = [["today", "day", "Spent today"], ["week", "week", "This week"], ["month", "month", "This month"]];
 
 export function mount(root, app) {
-  return { update: () => fill(root, view(app)), unmount() {} };
+  let moved = []; // the last requests that failed over
+  let newest = null; // the time of the last failover when they were requested
+  let ended = false;
+
+  // Requests them after a new failover, and for a while after that: other processes list theirs with a delay.
+  async function load({ failovers: [last], now }) {
+    if (!last || (last.at === newest && now - last.at > SETTLED_SECONDS)) return;
+    newest = last.at;
+    try {
+      ({ requests: moved } = await app.get("requests", `status=failover&limit=${MOVED}`));
+    } catch {
+      return; // the links are to a search
+    }
+    if (!ended && app.data) fill(root, view(app, moved));
+  }
+
+  return {
+    update() {
+      fill(root, view(app, moved));
+      load(app.data);
+    },
+    unmount() { ended = true; },
+  };
 }
 
-function view(app) {
+function view(app, moved) {
   const { data } = app;
   return [
     verdict(data),
@@ -26,7 +53,7 @@ function view(app) {
       el("section", { "aria-labelledby": "alerts-title" }, ...alerts(data)),
       el("section", { "aria-labelledby": "worst-title" }, ...worst(app)),
       el("section", { "aria-labelledby": "models-title" }, ...models(app)),
-      el("section", { "aria-labelledby": "failovers-title" }, ...failovers(app))),
+      el("section", { "aria-labelledby": "failovers-title" }, ...failovers(app, moved))),
   ];
 }
 
@@ -101,13 +128,16 @@ const withCode = (text) => text.split("`").map((part, place) => (place % 2 ? el(
 function worst(app) {
   const { credentials, now } = app.data;
   const rows = worstFirst(credentials).slice(0, BRIEF).map((one) => {
-    const window = binding(one);
+    const window = one.state.name === "usable" ? fullest(one) : binding(one);
+    const first = binding(one);
+    const other = first !== window && first.full_at !== null && first; // not the fullest, but full before its reset
     const { words, kind } = stateInWords(one, now);
     return el("li", { key: one.label }, el("div", { class: `row ${isUsed(one) ? "" : "muted"}` },
       el("strong", { text: one.label }),
       window ? bar(`${one.label}, ${window.title}`, window.utilization, percent(window.utilization)) : el("span"),
       el("span", { class: `value ${window ? grade(window.utilization) : ""}`, text: window ? percent(window.utilization) : "–" }),
-      el("span", { class: "soft" }, el("span", { class: kind, text: words }), window ? `; ${window.title}: ${outlook(one, window, now)}` : "; no window yet")));
+      el("span", { class: "soft" }, el("span", { class: kind, text: words }), window ? `; ${window.title}: ${outlook(one, window, now)}` : "; no window yet",
+        other && `; ${other.title}: ${outlook(one, other, now)}`)));
   });
   return [
     el("div", { class: "head-line" }, el("h2", { id: "worst-title", text: "Credentials, worst first" }),
@@ -133,15 +163,30 @@ function models(app) {
   ];
 }
 
-function failovers(app) {
+// The attempt that a failover left, with its request and the next attempt; null if the request is not listed.
+function attemptOf({ at, user, text }, moved) {
+  const name = text.split(": ")[0];
+  const distance = (one) => Math.abs(one.at + one.seconds - at);
+  const found = moved.filter((one) => one.user === user && distance(one) < NEAR_SECONDS).map((request) => {
+    const place = request.attempts.findIndex((attempt) => attempt.target === name);
+    return { request, next: place < 0 ? null : request.attempts[place + 1] };
+  }).filter(({ next }) => next);
+  return found.sort((one, other) => distance(one.request) - distance(other.request))[0] ?? null;
+}
+
+function failovers(app, moved) {
   const { failovers: found, now } = app.data;
-  const linked = (text) => {
-    const [name, ...why] = text.split(": ");
-    return [el("a", { href: app.href("requests", { q: name }), text: name }), why.length > 0 && `: ${why.join(": ")}`];
+  const linked = (one) => {
+    const [name, ...why] = one.text.split(": ");
+    const attempt = attemptOf(one, moved);
+    // A text about a model names the next one itself; an attempt without a credential has the model's name.
+    const to = attempt && !name.includes("/") && !attempt.next.target.includes("/") ? ` → ${attempt.next.target}` : "";
+    const target = attempt ? { status: "failover", open: attempt.request.id } : { q: name };
+    return [el("a", { href: app.href("requests", target), text: `${name}${to}` }), why.length > 0 && `: ${why.join(": ")}`];
   };
   const rows = found.slice(0, EVENTS).map((one) => el("li", { class: "event" },
     el("time", { datetime: new Date(one.at * 1000).toISOString(), text: time(one.at, now) }),
-    el("span", {}, ...linked(one.text)),
+    el("span", {}, ...linked(one)),
     el("span", { class: "soft", text: [one.user, one.model].filter(Boolean).join(", ") })));
   return [
     el("h2", { id: "failovers-title", text: "Last failovers" }),

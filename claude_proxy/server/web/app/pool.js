@@ -9,12 +9,12 @@ const NEVER = 1e15;
 const REJECTION = /^the (account|credential) was rejected/;
 const UNTRIED = "not used since it was rejected";
 
-// The credentials that need an operator, or are full soonest, first; a paused one is before those that are used.
+// The credentials that need an operator, or are fullest, first; a paused one is before those that are used.
 export function worstFirst(credentials) {
   const soonest = (one) => binding(one)?.full_at ?? NEVER;
   const fullness = (one) => fullest(one)?.utilization ?? 0;
   return [...credentials].sort((a, b) => RANKS.indexOf(a.state.name) - RANKS.indexOf(b.state.name)
-    || soonest(a) - soonest(b) || fullness(b) - fullness(a) || a.label.localeCompare(b.label));
+    || fullness(b) - fullness(a) || soonest(a) - soonest(b) || a.label.localeCompare(b.label));
 }
 
 export const fullest = (one) => one.windows.reduce((found, window) => (!found || window.utilization > found.utilization ? window : found), null);
@@ -41,9 +41,9 @@ export function roomOf({ pool, credentials }) {
 export function stateInWords(one, now) {
   const { state } = one;
   const whole = state.cooldowns.find((cooldown) => !cooldown.scope);
-  if (state.name === "paused") return { words: "paused: not used until it is resumed", kind: "warn" };
+  if (state.name === "paused") return { words: "paused by the operator: not used until it is resumed", kind: "warn" };
   if (state.name === "expired") return { words: "its login has expired", kind: "bad" };
-  if (whole) return { words: `${state.name} until ${time(whole.until, now)}`, kind: "bad" };
+  if (whole) return { words: state.name === "rejected" ? `rejected; ${nextTest(one, whole, now)}` : `${state.name} until ${time(whole.until, now)}`, kind: "bad" };
   if (state.cooldowns.length === 0) return isUntried(one) ? { words: `usable, ${UNTRIED}`, kind: "warn" } : { words: "usable", kind: "good" };
   return { words: `rate-limited for ${state.cooldowns.map((cooldown) => cooldown.scope).join(", ")}`, kind: "warn" };
 }
@@ -51,15 +51,22 @@ export function stateInWords(one, now) {
 // Each reason why a credential is not used, with its scope, its end and, if known, since when.
 export function reasons(one, now) {
   const { state } = one;
-  const closed = { paused: "paused", expired: "its login has expired: start Claude Code in that home" }[state.name];
+  const closed = { paused: "paused by the operator", expired: "its login has expired: start Claude Code in that home" }[state.name];
   const lines = state.cooldowns.map((cooldown) => {
     const what = cooldown.scope ? `rate-limited for ${cooldown.scope}` : closed ? "rate-limited" : state.name;
     const since = cooldown.since ? ` since ${time(cooldown.since, now)},` : "";
-    return { what, words: `${since} until ${time(cooldown.until, now)}: ${cooldown.reason}`, kind: cooldown.scope ? "warn" : "bad" };
+    const end = what === "rejected" ? `${since} ${nextTest(one, cooldown, now)}` : `${since} until ${time(cooldown.until, now)}`;
+    return { what, words: `${end}: ${cooldown.reason}`, kind: cooldown.scope ? "warn" : "bad" };
   });
   if (closed) lines.unshift({ what: closed, words: "", kind: state.name === "paused" ? "warn" : "bad" });
   else if (!state.cooldowns.some((cooldown) => !cooldown.scope)) lines.unshift(isUntried(one) ? { what: "usable", words: `, ${UNTRIED}`, kind: "warn" } : { what: "usable", words: "", kind: "good" });
   return lines;
+}
+
+// When a rejected credential is tried again, and what it needs to work; a new token does not cure a billing problem.
+function nextTest(one, { until, reason }, now) {
+  const needed = one.login ? "login" : one.kind === "API key" ? "key" : "token";
+  return `tried again at ${time(until, now)}${reason.includes("billing problem") ? "" : `; needs a new ${needed}`}`;
 }
 
 // Whether a credential was rejected, and has reported no window since: every good response of a plan reports its windows.
