@@ -51,18 +51,18 @@ export function span(value) {
 // "in 2 h 5 min", "4 min ago".
 export const relative = (at, now) => (at >= now ? `in ${span(at - now)}` : `${span(now - at)} ago`);
 
+// The targets of a request's attempts: "karst → lotus"; of many, the first and the last.
+export function route(attempts) {
+  const targets = attempts.map((one) => one.target).filter((target, place, all) => target !== all[place - 1]);
+  return (targets.length > MOST_TARGETS ? [targets[0], "…", targets.at(-1)] : targets).join(" → ");
+}
+
 export function bytes(count) {
   if (count < 1000) return `${whole.format(count)} B`;
   return count < 1e6 ? `${few.format(count / 1e3)} kB` : `${few.format(count / 1e6)} MB`;
 }
 
 export const tokens = (sums) => sums.input + sums.output + sums.cache_read + sums.cache_write;
-
-// The targets of a request's attempts: "karst → lotus"; of many, the first and the last.
-export function route(attempts) {
-  const targets = attempts.map((one) => one.target).filter((target, place, all) => target !== all[place - 1]);
-  return (targets.length > MOST_TARGETS ? [targets[0], "…", targets.at(-1)] : targets).join(" → ");
-}
 
 // "1 request", "3 requests".
 export const count = (amount, word) => `${whole.format(amount)} ${word}${amount === 1 ? "" : "s"}`;
