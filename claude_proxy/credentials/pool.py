@@ -115,6 +115,7 @@ class Pool(LearningPool):
     def snapshot(self) -> tuple[Snapshot, ...]:
         """Return an immutable snapshot of every credential."""
         now = self._clock()
+        requested = self._demand.families(now)
         self._sessions.discard_inactive(now)
         return tuple(
             Snapshot(
@@ -126,6 +127,7 @@ class Pool(LearningPool):
                 state.extra_until if state.extra_until > now else 0.0,
                 state.disabled,
                 dict(state.courses),
+                requested,
             )
             for state in self._states.values()
         )
