@@ -13,6 +13,7 @@ from claude_proxy.alerts.rules import MAX_OF_RULE, MAX_TEXT, alerts_of, in_words
 from claude_proxy.alerts.situation import ErrorShare, Situation
 from claude_proxy.config.alerts import RULE_NAMES, Alerts, Thresholds
 from claude_proxy.config.budgets import Budget, Period
+from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.rate_limits import Cooldown, Window
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.usage.report import StoreStatus
@@ -49,7 +50,23 @@ def keys(thresholds=DEFAULTS, **situation):
     return [(one.key, one.severity, one.level) for one in found(thresholds, **situation)]
 
 
-EMPTY = ("pool-empty", "critical", 0)
+EMPTY, EMPTY_FOR = ("pool-empty", "critical", 2), ("pool-empty", "critical", 1)
+
+
+def only(families, until=NOW + HOUR):
+    """Limits for requests with these model families, as an API key has them."""
+    return {Scope(family, "messages", "standard"): Cooldown(until, "too many requests") for family in families.split()}
+
+
+def of_api(label, families, until=NOW + HOUR):
+    return snapshot(label, cooldowns=only(families, until))
+
+
+def asked(families, *pool):
+    """A pool of which clients request these model families."""
+    return [replace(one, requested=frozenset(families.split())) for one in pool]
+
+
 WELL = [snapshot("a", windows=week(0.5)), snapshot("b", windows=week(0.2))]
 
 
@@ -71,6 +88,16 @@ def test_nothing_to_report():
         ({"pool": [snapshot(cooldowns=LIMITED), snapshot("b", windows=week(0.92))]}, []),
         ({"pool": [snapshot(windows=week(0.95, left=HOUR))]}, []),
         ({"pool": [snapshot(cooldowns={Scope("opus"): Cooldown(NOW + DAY, "limit")}, windows=week(0.1))]}, []),
+        # A family that clients request, and that no credential serves, also if one is then paused; another one does not count.
+        ({"pool": [of_api("a", "sonnet"), of_api("b", "sonnet")]}, []),
+        ({"pool": asked("sonnet", of_api("a", "sonnet"), of_api("b", "sonnet"))}, [EMPTY_FOR]),
+        ({"pool": asked("sonnet opus", of_api("a", "sonnet"), of_api("b", "sonnet opus"))}, [EMPTY_FOR]),
+        ({"pool": asked("sonnet", of_api("a", "sonnet"), of_api("b", ""))}, []),
+        ({"pool": asked("opus", of_api("a", "sonnet"), of_api("b", "sonnet"))}, []),
+        ({"pool": asked("sonnet", closed("a", cooldowns=only("sonnet"), paused=True), closed("b", paused=True))}, [EMPTY]),
+        ({"pool": asked("sonnet", of_api("a", "sonnet"), closed("b", paused=True))}, [EMPTY_FOR]),
+        ({"pool": asked("sonnet", of_api("a", ""), closed("b", paused=True))}, []),
+        ({"pool": asked("sonnet", snapshot(cooldowns={Scope("sonnet", "count_tokens"): Cooldown(NOW + DAY, "limit")}))}, []),
         # Credentials
         ({"pool": [snapshot("r", cooldowns=REFUSED), *WELL]}, [("credential-rejected:r", "warning", 0)]),
         ({"pool": [snapshot("r", cooldowns=REFUSED)]}, [EMPTY, ("credential-rejected:r", "warning", 0)]),
@@ -120,6 +147,24 @@ def test_rules(situation, expected):
             "The pool is empty: its credential is not usable; that does not change by itself.",
         ),
         (
+            {"pool": asked("sonnet opus haiku", of_api("a", "sonnet opus", NOW + DAY), of_api("b", "sonnet opus haiku"))},
+            (
+                "The pool is empty for Opus and Sonnet: none of its 2 credentials is usable; the first is usable again at "
+                "Wed 12:06 UTC."
+            ),
+        ),
+        (
+            {"pool": asked("sonnet", of_api("a", "sonnet"), closed("b", paused=True))},
+            (
+                "The pool is empty for Sonnet: its credential is not usable (1 more is paused); it is usable again at "
+                "Wed 12:06 UTC."
+            ),
+        ),
+        (
+            {"pool": asked("sonnet", closed("a", paused=True), closed("b", paused=True))},
+            "The pool is empty: its 2 credentials are paused; that does not change by itself.",
+        ),
+        (
             {"pool": [snapshot(windows={("", "7d"): Window(0.95, NOW + 3 * DAY, NOW)})]},
             "The pool has 5 % left, and no reset changes that within 2 h; at this pace it is empty at Wed 16:09 UTC.",
         ),
@@ -147,6 +192,53 @@ def test_texts(situation, text):
     """An alert says what is wrong, and since an operator reads it at night, until when."""
     assert found(**situation)[0].text == text
     assert found(**situation)[0].action
+
+
+def refused_for(reason, label="r", kind=Kind.OAUTH):
+    one = snapshot(label, cooldowns={EVERYTHING: Cooldown(NOW + HOUR, reason, rejected=True)})
+    return replace(one, credential=replace(one.credential, kind=kind))
+
+
+@pytest.mark.parametrize(
+    ("pool", "action"),
+    [
+        ([snapshot(cooldowns=LIMITED)], "Add a credential (`claude-proxy pool add LABEL`) or wait for the reset."),
+        (
+            [snapshot("r", cooldowns=REFUSED)],
+            "Add a credential (`claude-proxy pool add LABEL`) or do what the alert of a rejected one says.",
+        ),
+        (
+            asked("sonnet", of_api("a", "sonnet"), closed("b", paused=True)),
+            (
+                "Add a credential (`claude-proxy pool add LABEL`), resume a paused one (`claude-proxy pool resume LABEL`) "
+                "or wait for the reset."
+            ),
+        ),
+        (
+            [closed("a", expires=NOW - 1)],
+            "Add a credential (`claude-proxy pool add LABEL`) or log in again where a login has expired.",
+        ),
+    ],
+)
+def test_what_to_do_about_an_empty_pool(pool, action):
+    """Only what helps is advised: waiting only where a limit resets."""
+    assert found(pool=pool)[0].action == action
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (refused_for("the account was rejected: it has no credit left", kind=Kind.API_KEY), "Pay or add credit"),
+        (refused_for("the account was rejected: it has no credit left"), "Pay or add credit"),
+        (refused_for("the account has a billing problem", kind=Kind.API_KEY), "Pay or add credit"),
+        (refused_for("the credential was rejected", kind=Kind.API_KEY), "Create a new API key"),
+        (refused_for("the credential was rejected"), "Create a new token (`claude setup-token`)"),
+    ],
+)
+def test_what_to_do_about_a_rejected_credential(one, words):
+    """An account without credit needs credit, and no new secret; an API key is not replaced by a setup token."""
+    (alert,) = found(pool=[one, *WELL])
+    assert alert.action.startswith(words)
 
 
 def test_a_rejected_credential_stays_one_until_it_works():

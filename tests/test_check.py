@@ -1285,6 +1285,14 @@ CREDENTIAL_ANSWERS = {
         "error",
         'anna: rejected by Anthropic: the account was rejected (HTTP 400): "This organization has been disabled."; replace it',
     ),
+    "no-credit": (
+        lambda _: anthropics_error(400, "invalid_request_error", "Your credit balance is too low."),
+        "error",
+        (
+            'anna: rejected by Anthropic: the account was rejected: it has no credit left (HTTP 400): "Your credit '
+            'balance is too low."; pay or add credit for that account'
+        ),
+    ),
     "denied": (
         lambda _: anthropics_error(403, "permission_error", "A sentence that no rule knows."),
         "warning",

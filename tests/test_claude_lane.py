@@ -99,8 +99,6 @@ LIMITED = {"retry_after": "60"}
         (True, refused(529, "Overloaded"), False),
         (True, refused(500, "Internal server error"), False),
         (True, refused(429, "x"), False),
-        # About the account or about the request: no second credential is there to tell.
-        (True, refused(400, "Your credit balance is too low"), False),
         # The user's own credential.
         (False, refused(401, "OAuth access token is invalid."), True),
         (False, refused(401, "invalid x-api-key"), True),
@@ -595,6 +593,43 @@ async def test_a_file_pins_the_key():
     assert [sent.header("x-api-key") for sent in lanes.upstream.sent] == [HOLDER, HOLDER, None]
 
 
+async def test_what_is_requested_of_the_pool():
+    """The pool knows which model families clients request, also if it serves none of them; a client's own login is not its."""
+    lanes = Lanes(refused(529, "Overloaded"))
+    await lanes.attempt(Received())
+    (one,) = lanes.pool.snapshot()
+    assert one.requested == {scope_of(Received().request, claude().model).family}
+    own = Lanes(refused(529, "Overloaded"), CLAUDE_TOKEN_MODE="passthrough")
+    await own.attempt(Received(sent=CLIENTS_OWN))
+    assert own.pool.snapshot()[0].requested == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"CLAUDE_OAUTH_TOKENS": f"one={POOLED}"}, "Anthropic refused an account of this proxy. It is not your account"),
+        ({"CLAUDE_OAUTH_TOKENS": f"one={POOLED},two={POOLED}2"}, "Anthropic refused an account of this proxy. It is not your"),
+        (
+            {"CLAUDE_API_KEYS": "one=sk-ant-api03-made-up-1,two=sk-ant-api03-made-up-2"},
+            "These are the proxy's accounts, not yours.",
+        ),
+    ],
+    ids=["token", "tokens", "keys"],
+)
+@pytest.mark.parametrize("answer", [refused(400, "Your credit balance is too low"), refused(402, "Payment required")])
+async def test_a_refusal_of_the_proxys_accounts(variables, words, answer):
+    """A fallback may respond; without one, the client reads whose account it is, and not Anthropic's words about it."""
+    lanes = Lanes(*[answer] * 2, pooled=False, **variables)
+    outcome = await lanes.attempt(Received())
+    message = json.loads(outcome.refusal.body)["error"]["message"]
+    expected = words if answer.status == 400 else "These are the proxy's accounts, not yours."
+    assert (outcome.final, outcome.refusal.status) == (False, 503)
+    assert expected in message
+    assert "operator" in message
+    assert "credit" not in message
+    assert dict(outcome.refusal.headers)["x-should-retry"] == "false"
+
+
 @pytest.mark.parametrize("user", ["ben", ""])
 async def test_a_file_of_somebody_else_is_not_sent(user):
     """A file that is not the user's is a 404, as one that does not exist, and no other model is tried."""
@@ -610,7 +645,7 @@ async def test_a_file_of_somebody_else_is_not_sent(user):
         (refused(429, "limit", **LIMITED), 429),
         (refused(529, "Overloaded"), 529),
         (refused(401, "made up"), 503),
-        (refused(400, "Your credit balance is too low"), 400),
+        (refused(400, "Your credit balance is too low"), 503),
         (UnreachableError("connection refused"), 502),
     ],
 )

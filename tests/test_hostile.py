@@ -18,7 +18,14 @@ from claude_proxy.config import models
 from claude_proxy.config.model_access import Limits
 from claude_proxy.config.settings import VARIABLES
 from claude_proxy.config.users import UserBook
-from claude_proxy.credentials.wordings import EXTRA_USAGE, NOT_CLAUDE_CODE, REFUSED_ACCOUNT, UNHEALED_THINKING, WRONG_HEADER
+from claude_proxy.credentials.wordings import (
+    EXTRA_USAGE,
+    NOT_CLAUDE_CODE,
+    OUT_OF_CREDIT,
+    REFUSED_ACCOUNT,
+    UNHEALED_THINKING,
+    WRONG_HEADER,
+)
 from claude_proxy.providers.thinking import ThinkingFilter
 from claude_proxy.proxy.request import parse_body, read_view
 from fuzz import rules
@@ -404,7 +411,7 @@ def test_a_field_that_is_there_twice_is_limited_twice():
 
 # --- What an error quotes ----------------------------------------------------------------------------------------------------
 
-RECOGNISED = (*EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *UNHEALED_THINKING, "Error")
+RECOGNISED = (*EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *OUT_OF_CREDIT, *UNHEALED_THINKING, "Error")
 
 
 @MANY

@@ -9,6 +9,7 @@ from claude_proxy.credentials.pool import PROBE_SECONDS, ExtraUsage, PoolRequest
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import COUNT_TOKENS, EVERYTHING, FAST, MESSAGES, STANDARD, Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
+from claude_proxy.usage.report import state_name
 
 OPUS = Scope("opus", MESSAGES, STANDARD)
 
@@ -203,8 +204,11 @@ def test_extra_usage_never(make, clock):
     alone = make(A, extra_usage=ExtraUsage.NEVER)
     pay(alone, A)
     assert (chosen(alone, 1), alone.cooling_down(EVERYTHING), alone.back_at(EVERYTHING)) == ("-", {"a"}, START + HOUR)
+    (one,) = alone.snapshot()
+    assert (one.cooldowns[EVERYTHING].until, one.extra_until, state_name(one)) == (START + HOUR, 0, "rate-limited")
     clock.now += HOUR
     assert chosen(alone, 1) == "a"
+    assert alone.snapshot()[0].cooldowns == {}
 
 
 def test_the_window_of_extra_usage_is_no_load(make):

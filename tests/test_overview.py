@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from test_alert_rules import asked, of_api
 from test_application import CONFIG, POOL, app_of
-from test_report import DAY, HOUR, closed, record, snapshot
+from test_report import DAY, HOUR, STORE_STATUS, closed, record, snapshot
 
 from claude_proxy import guard
 from claude_proxy.access.routes import Caller, Role
@@ -17,8 +19,10 @@ from claude_proxy.alerts.rules import Alert, alerts_of
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config.alerts import Thresholds
 from claude_proxy.credentials.rate_limits import Cooldown, Window
-from claude_proxy.credentials.scope import EVERYTHING
+from claude_proxy.credentials.scope import EVERYTHING, MESSAGES, STANDARD, Scope
 from claude_proxy.server.viewers import viewer_of
+from claude_proxy.usage.prometheus import exposition
+from claude_proxy.usage.used import Counted
 
 NOW = 1_800_000_000.0
 ADMIN, ANNA = Caller(Role.ADMIN, None, "admin"), Caller(Role.USER, None, "Anna")
@@ -50,6 +54,22 @@ def shown(**situation):
             "All is well: the credential is usable, 75 % of the fullest windows is free.",
         ),
         ({"pool": [closed(paused=True)]}, "good", "All is well; the pool has no credential in use."),
+        (
+            {"pool": asked("sonnet", of_api("a", "sonnet"), of_api("b", ""))},
+            "good",
+            "All is well: 1 of 2 credentials is usable.",
+        ),
+        (
+            {"pool": asked("sonnet opus", of_api("a", "sonnet"), of_api("b", ""))},
+            "good",
+            "All is well: 2 of 2 credentials are usable (1 of them partly rate-limited).",
+        ),
+        ({"pool": [of_api("a", "opus")]}, "good", "All is well: the credential is partly rate-limited."),
+        (
+            {"pool": asked("sonnet", *(of_api(label, "sonnet", NOW + HOUR) for label in "ab"))},
+            "critical",
+            "The pool is empty for Sonnet: none of its 2 credentials is usable; the first is usable again at Fri 09:00 UTC.",
+        ),
         ({"is_open": True}, "good", "All is well; the pool has no credential in use."),
         ({"problems": ["x"]}, "warning", "The files of the pool have errors: x."),
         (
@@ -70,9 +90,17 @@ def test_the_sentence(situation, level, sentence):
     assert (found["level"], found["sentence"]) == (level, sentence)
 
 
+def test_a_switched_off_alert_hides_no_shortage():
+    """Without the alert, the sentence still says what the pool cannot serve."""
+    pool = asked("sonnet", *(of_api(label, "sonnet", NOW + HOUR) for label in "ab"))
+    found = overview(Situation(NOW, pool), [], {})
+    assert (found["level"], found["sentence"].partition(":")[0]) == ("warning", "The pool is empty for Sonnet")
+
+
 @pytest.mark.parametrize(
     ("situation", "words"),
     [
+        ({"pool": asked("opus sonnet", of_api("a", "sonnet"))}, "no credential is usable for Sonnet"),
         ({}, "the pool has no credential in use"),
         ({"pool": [snapshot()]}, "at this pace the pool does not run out within a week"),
         ({"pool": [snapshot()], "empty_at": NOW}, "the pool is empty"),
@@ -173,6 +201,42 @@ def test_a_pool_without_credentials():
     assert [one.key for one in empty.overview.watch.current(empty.overview.situation())] == ["no-credential"]
     full = app_of(loaded=loaded, PROXY_STATIC_TOKEN="sk-made-up-static")
     assert full.overview.watch.current(full.overview.situation()) == []
+
+
+def test_a_pool_that_cannot_serve_what_clients_request(app):
+    """The limits of model families count if clients request them, and a pause ends no alert; every number agrees."""
+
+    def state():
+        app.overview._latest = None
+        found = seen(app, ADMIN)
+        metrics = exposition(app.pool.snapshot(), Counted({}, {}, {}), viewer_of(ADMIN), STORE_STATUS).decode()
+        (ratio,) = re.findall(r"^claude_proxy_pool_usable_ratio (.+)$", metrics, re.MULTILINE)
+        return "pool-empty" in [one["key"] for one in found["alerts"]], float(ratio)
+
+    sonnet = Scope("sonnet", MESSAGES, STANDARD)
+    app.pool.state("hidden").put_cooldown(sonnet, Cooldown(NOW + HOUR, "too many requests", recorded_at=NOW), NOW)
+    app.pool.record_requested(Scope("haiku", MESSAGES, STANDARD))
+    assert state() == (False, 1.0)
+    app.pool.record_requested(sonnet)
+    assert state() == (True, 1.0), "it serves Haiku"
+    assert seen(app, ANNA)["overview"]["sentence"].startswith("The pool is empty for Sonnet: ")
+    (one,) = (found.credential for found in app.pool.snapshot())
+    app.pool.replace_credentials([replace(one, terms=replace(one.terms, paused=True))])
+    assert state() == (True, 0.0)
+
+
+def test_an_unpriced_model_is_the_one_that_responded():
+    """A fallback without a price has the alert, and not the requested model; the alert ends when there is a price."""
+    models = [{"model_name": name, "litellm_params": {"model": f"openai/{name}-v1"}} for name in ("local-coder", "priced")]
+    app = app_of(loaded={"model_list": models}, PROXY_STATIC_TOKEN="sk-made-up-static")
+    app.history.record(replace(record("ben", "priced", ""), at=NOW, served="openai/local-coder-v1", cost=None))
+    app.history.record(replace(record("ben", "priced", ""), at=NOW, served="anthropic/gone", cost=None))
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(app.history.used())).result()
+    assert app.overview.situation().unpriced == {"local-coder": 1, "gone": 1}
+    prices = {"local-coder": {"input": 0, "output": 0}, "gone": {"input": 1, "output": 1}}
+    app.config.replace({"model_list": models, "claude_proxy": {"prices": prices}})
+    assert app.overview.situation().unpriced == {}
 
 
 def test_errors_of_requests_reach_the_rules(app):

@@ -94,7 +94,7 @@ OPUS = {("opus", "7d_opus"): Window(1.0, NOW + DAY, NOW)}
             {Scope("opus"): Cooldown(NOW + DAY, "limit reached: 7d_opus")},
             OPUS,
             "partly rate-limited",
-            f"usable; rate-limited for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
+            f"partly rate-limited; rate-limited for Opus until {utc(NOW + DAY)}: 7-day window of Opus at 100 %",
         ),
         (
             {Scope("opus"): Cooldown(NOW + DAY, "limit reached: 7d_opus"), EVERYTHING: Cooldown(NOW + 60, "slow down")},

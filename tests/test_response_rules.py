@@ -9,12 +9,21 @@ from answers import DAY, HOUR, LIMIT, UNIFIED
 
 from claude_proxy.anthropic.errors import error_body
 from claude_proxy.credentials.credential import Kind
-from claude_proxy.credentials.response_rules import LONG_COOLDOWN, LONGEST_SPENT, SHORTEST_COOLDOWN, Action, Verdict, judge
+from claude_proxy.credentials.response_rules import (
+    LONG_COOLDOWN,
+    LONGEST_SPENT,
+    NO_CREDIT,
+    SHORTEST_COOLDOWN,
+    Action,
+    Verdict,
+    judge,
+)
 from claude_proxy.credentials.scope import COUNT_TOKENS, EVERYTHING, FAST, MESSAGES, STANDARD, Scope
 from claude_proxy.credentials.upstream_response import LONGEST_RETRY_AFTER, UpstreamResponse
 from claude_proxy.credentials.wordings import (
     EXTRA_USAGE,
     NOT_CLAUDE_CODE,
+    OUT_OF_CREDIT,
     OUT_OF_EXTRA_USAGE,
     REFUSED_ACCOUNT,
     UNHEALED_THINKING,
@@ -484,7 +493,8 @@ def test_error_body():
 
 
 SENTENCES = [
-    *EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *OUT_OF_EXTRA_USAGE, *UNHEALED_THINKING, "error", SPENT,
+    *EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *OUT_OF_CREDIT, *OUT_OF_EXTRA_USAGE,
+    *UNHEALED_THINKING, "error", SPENT,
 ]  # fmt: skip
 # Ways in which a client could make its own words look like the beginning of a message.
 DISGUISES = ["{}", "{}.", "{}. x", "x: {}", "x: {}. y", "{}: y", "' {}", "'. {}", "x\n{}", "messages.1.content.0: {}"]
@@ -500,7 +510,7 @@ def test_a_quotation_of_the_request(sentence, quotation):
             assert (verdict.action, fields(verdict), verdict.reason) == (Action.CLIENT, UNTOUCHED, ""), disguise
 
 
-@pytest.mark.parametrize("sentence", REFUSED_ACCOUNT)
+@pytest.mark.parametrize("sentence", REFUSED_ACCOUNT + OUT_OF_CREDIT)
 @pytest.mark.parametrize("form", ["{}", "{}.", "  {}\n", "{}. Please contact support.", "{}, see `x`.", "{} for this request."])
 def test_the_forms_of_a_sentence(sentence, form):
     """Case, spaces, backticks inside, a trailing period and further text do not hide a sentence of Anthropic's."""
@@ -510,7 +520,7 @@ def test_the_forms_of_a_sentence(sentence, form):
         assert (verdict.action, verdict.rejected, verdict.unconfirmed) == (Action.NEXT, True, sentence)
 
 
-@pytest.mark.parametrize("sentence", REFUSED_ACCOUNT)
+@pytest.mark.parametrize("sentence", REFUSED_ACCOUNT + OUT_OF_CREDIT)
 @pytest.mark.parametrize("form", ["The words {}.", "x{}", "{}x", "`{}` is what you sent", '"{}"'])
 def test_a_sentence_does_not_count_inside_a_message(sentence, form):
     """A sentence is recognised where a message begins, as a whole and without quotation marks around it."""
@@ -528,3 +538,15 @@ def test_a_sentence_under_another_type(status):
 def test_what_has_to_be_confirmed():
     """A 400 that refuses the account may be the request's fault and has to be confirmed; a 401 and a 403 do not."""
     assert {name for name, each in answers.REFUSED_CREDENTIAL.items() if judged(of(each)).unconfirmed} == {*answers.UNCONFIRMED}
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("sentence", OUT_OF_CREDIT)
+def test_an_account_without_credit(sentence, kind):
+    """An API key is paid from the credit, so no request is the cause; a token's request may have asked for extra usage."""
+    for words in (sentence.capitalize(), f"{sentence} to access the Claude API."):
+        verdict = judged(of(answers.given(400, words), kind))
+        assert (verdict.action, verdict.rejected, verdict.reason) == (Action.NEXT, True, NO_CREDIT)
+        assert verdict.unconfirmed == ("" if kind is Kind.API_KEY else sentence)
+    for form in answers.QUOTATIONS.values():
+        assert judged(of(answers.given(400, form.format(sentence, sentence)), kind)).action is Action.CLIENT

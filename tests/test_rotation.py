@@ -590,12 +590,25 @@ async def test_a_400_that_refuses_the_account(answers, asked, status, out_after)
     assert (upstream.credentials, out(call.pool)) == (asked, out_after)
 
 
-async def test_the_answer_to_a_request_that_is_at_fault():
-    """The client gets the second credential's refusal as it came, and no fallback replaces it."""
+async def test_the_same_refusal_of_two_credentials():
+    """No third credential is used, neither is rejected, and a fallback may respond."""
     call = Call(A, B, C)
     judged = await call.send(Upstream(refused(400, DISABLED), refused(400, DISABLED, {"request-id": "second"})))
     assert (judged.response.header("request-id"), json.loads(judged.body)["error"]["message"]) == ("second", DISABLED)
-    assert judged.verdict.action is Action.CLIENT
+    assert (judged.verdict.action, out(call.pool)) == (Action.ROUTER, "")
+
+
+async def test_api_keys_without_credit():
+    """An API key without credit is rejected at once, whoever asks, and so is the next one; another plan needs confirmation."""
+    keys = [Credential(label, Kind.API_KEY, Secret(f"sk-ant-api03-made-up-{label}")) for label in "xy"]
+    call = Call(*keys)
+    with pytest.raises(NoCredentialAvailable):
+        await call.send(Upstream(refused(400, NO_CREDIT), refused(400, NO_CREDIT)))
+    assert (out(call.pool), call.pool.all_rejected(Scope("sonnet"))) == ("xy", True)
+    quoted = f"messages.0.content.0: Input tag '{NO_CREDIT}' found using 'type'"
+    call = Call(*keys)
+    judged = await call.send(Upstream(refused(400, quoted)))
+    assert (judged.verdict.action, out(call.pool)) == (Action.CLIENT, "")
 
 
 async def test_the_only_credential_is_suspected():
@@ -679,7 +692,7 @@ async def test_what_the_operator_reads_of_a_refusal(lines):
     ]
     lines.clear()
     await Call(A, B).send(Upstream(refused(400, DISABLED), refused(400, DISABLED)))
-    assert "the request is the likely cause (HTTP 400)" in lines[1][1]
+    assert "neither is rejected until another user's request gets it (HTTP 400)" in lines[1][1]
 
 
 async def test_anthropics_message_of_a_rejection(lines):

@@ -102,11 +102,11 @@ def test_the_overview_at_eighty_columns():
     assert (first.split(), len(first)) == (["claude-proxy", URL, "11:06:40"], 80)
     assert rest == [
         *HEAD,
-        "credential  state           5 hours       7 days        forecast           today",
-        "second      rejected        -             -             until 12:06            0",
-        "first       partly limited  ━╂━━───  50%  ━━━─╂──  40%  full at 12:06          1",
-        "third       usable          ━───╂──  20%  ━━━─╂──  40%  on track               0",
-        "fourth      paused          -             -             -                      0",
+        "credential  state                5 hours    7 days     forecast           today",
+        "second      rejected             -          -          until 12:06            0",
+        "first       partly rate-limited  ╂━──  50%  ━━╂─  40%  full at 12:06          1",
+        "third       usable               ━─╂─  20%  ━━╂─  40%  on track               0",
+        "fourth      paused               -          -          -                      0",
         "",
         "time      user      model                 credent…  code   first  tokens     USD",
         "11:06:39  ben       claude-opus-4-8       zai        200   1.20s  40,312       ?",
@@ -125,7 +125,7 @@ def test_the_overview_at_a_hundred_and_twenty_columns():
     shown = [line for line in found if line.startswith(("credential ", "first ", "time ", "11:06:38"))]
     assert [re.split(" {2,}", line) for line in shown] == [
         ["credential", "state", "5 hours", "7 days", "forecast", "sess.", "today"],
-        ["first", "partly limited", "━━╂━━━───────", "50% 15:06", "━━━━━──╂─────", "40% Sat 11:06", "full at 12:06", "2", "1"],
+        ["first", "partly rate-limited", "━━╂━━━─────", "50% 15:06", "━━━━──╂────", "40% Sat 11:06", "full at 12:06", "2", "1"],
         ["time", "user", "model", "credential", "lane", "code", "first", "total", "tokens", "USD"],
         ["11:06:38", "anna", "claude-opus-4-8", "first", "claude", "200", "1.20s", "9.70s", "40,312", "0.31"],
     ]

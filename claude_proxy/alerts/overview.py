@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from claude_proxy.alerts.rules import Alert, in_use, in_words
+from claude_proxy.alerts.rules import Alert, in_use, in_words, shortage
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config.alerts import CRITICAL, WARNING
 from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Snapshot
-from claude_proxy.usage.report import headroom_of_pool, is_cooling_down
+from claude_proxy.usage.report import PARTLY_LIMITED, headroom_of_pool, is_cooling_down, state_name
 
 GOOD = "good"
 WEEK = "7d"
@@ -24,7 +24,7 @@ def overview(
     """
     pool = in_use(situation.pool)
     serious = [alert for alert in alerts if alert.severity in (WARNING, CRITICAL)]
-    level = serious[0].severity if serious else WARNING if is_closed else GOOD
+    level = serious[0].severity if serious else WARNING if is_closed or shortage(situation.pool) else GOOD
     return {
         "level": level,
         "sentence": CLOSED if is_closed and not serious else _sentence(pool, serious, situation),
@@ -45,6 +45,8 @@ def _sentence(pool: Sequence[Snapshot], serious: Sequence[Alert], situation: Sit
         others = len(serious) - 1
         more = " One more thing needs attention." if others == 1 else f" {others} more things need attention."
         return f"{serious[0].text}{more if others else ''}"
+    if short := shortage(situation.pool):  # the alert is off
+        return f"{short.words(situation.zone, situation.now)}."
     if not pool:
         return "All is well; the pool has no credential in use."
     usable = sum(not is_cooling_down(one) for one in pool)
@@ -52,7 +54,10 @@ def _sentence(pool: Sequence[Snapshot], serious: Sequence[Alert], situation: Sit
     found = f"{usable} of {len(pool)} credentials {verb} usable"
     if len(pool) == 1:
         found = "the credential is usable"
-    return f"All is well: {found}{_room(pool, situation.now)}."
+    partly = sum(state_name(one) == PARTLY_LIMITED and not is_cooling_down(one) for one in pool)
+    some = f" ({partly} of them {PARTLY_LIMITED})" if partly and len(pool) > 1 else ""
+    found = f"the credential is {PARTLY_LIMITED}" if partly and len(pool) == 1 else found
+    return f"All is well: {found}{some}{_room(pool, situation.now)}."
 
 
 def _room(pool: Sequence[Snapshot], now: float) -> str:
@@ -71,7 +76,9 @@ def _room(pool: Sequence[Snapshot], now: float) -> str:
 
 
 def _empty_in_words(pool: Sequence[Snapshot], situation: Situation) -> str:
-    empty = situation.empty_at
+    empty, short = situation.empty_at, shortage(situation.pool)
+    if short and not short.is_whole:
+        return f"no credential is usable for {short.names}"
     if not pool:
         return "the pool has no credential in use"
     if empty is None:

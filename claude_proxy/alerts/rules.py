@@ -1,6 +1,6 @@
 """Which alerts a situation causes. Pure: the same situation always causes the same alerts. No secret is in their texts."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -8,11 +8,13 @@ from zoneinfo import ZoneInfo
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config import alerts as config
 from claude_proxy.config.alerts import CRITICAL, INFO, SEVERITIES, WARNING, Thresholds
+from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.expiry import DAY, token_expiry_of
-from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Snapshot
-from claude_proxy.credentials.scope import EVERYTHING
+from claude_proxy.credentials.rate_limits import ALL_MODELS, NO_COOLDOWN, OVERAGE, Snapshot
+from claude_proxy.credentials.response_rules import UNPAID
+from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.text import clean
-from claude_proxy.usage.report import EXPIRED, headroom, is_cooling_down, state_name
+from claude_proxy.usage.report import EXPIRED, PAUSED, REJECTED, headroom, is_cooling_down, state_name, unserved_families
 from claude_proxy.usage.spend import ALL
 from claude_proxy.usage.standing import Standing
 
@@ -22,6 +24,8 @@ MAX_TEXT = 300
 MAX_OF_RULE = 100
 # Alerts about the budgets of many users, which those of single users never displace.
 OF_ALL = ("budget:all:", "budget:group:")
+# The maximum number of model families that an alert names.
+MAX_FAMILIES = 5
 # From this share of failed requests on, in per cent, the error rate is critical.
 CRITICAL_ERRORS = 50
 # From these numbers of days before the end of a setup token on, its alert has the severity.
@@ -87,18 +91,76 @@ def in_use(pool: Iterable[Snapshot]) -> list[Snapshot]:
 
 
 def pool_empty(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
-    """No credential is usable."""
-    pool = in_use(situation.pool)
-    if config.POOL_EMPTY in thresholds.off or not pool or not all(map(is_cooling_down, pool)):
+    """No credential is usable, or none for a model family that clients request."""
+    if config.POOL_EMPTY in thresholds.off:
         return
-    cooldowns = [one.cooldowns[EVERYTHING] for one in pool if EVERYTHING in one.cooldowns]
-    ends = [cooldown.until for cooldown in cooldowns if not cooldown.rejected]
-    first = in_words(min(ends), situation.zone, situation.now) if ends else ""
-    alone = len(pool) == 1
-    back = f"{'it' if alone else 'the first'} is usable again at {first}" if first else "that does not change by itself"
-    which = "its credential is not usable" if alone else f"none of its {len(pool)} credentials is usable"
-    text = f"The pool is empty: {which}; {back}."
-    yield Alert("pool-empty", CRITICAL, text, "Add a credential (`claude-proxy pool add`), or wait for the reset.")
+    if found := shortage(situation.pool):
+        text = f"{found.words(situation.zone, situation.now)}."
+        # A second message is sent if the pool is empty for some model families and then for all.
+        yield Alert("pool-empty", CRITICAL, text, found.remedy, 2 if found.is_whole else 1)
+
+
+class Shortage(NamedTuple):
+    """What a pool cannot serve: every request, or those for some model families. ``ends``: when that changes by itself."""
+
+    pool: Sequence[Snapshot]
+    is_whole: bool
+    families: Sequence[str]
+    ends: float | None
+
+    def words(self, zone: ZoneInfo, now: float) -> str:
+        """Return the shortage as a sentence without its full stop."""
+        count, paused = len(in_use(self.pool)), len(self.pool) - len(in_use(self.pool))
+        scope = "" if self.is_whole else f" for {self.names}"
+        which = "its credential is not usable" if count == 1 else f"none of its {count} credentials is usable"
+        more = f" ({paused} more {'is' if paused == 1 else 'are'} paused)" if paused else ""
+        if not count:
+            which, more = "its credential is paused" if paused == 1 else f"its {paused} credentials are paused", ""
+        first = (
+            f"{'it' if count == 1 else 'the first'} is usable again at {in_words(self.ends, zone, now)}" if self.ends else ""
+        )
+        return f"The pool is empty{scope}: {which}{more}; {first or 'that does not change by itself'}"
+
+    @property
+    def names(self) -> str:
+        """The model families in words."""
+        return in_list([Scope(family).words for family in self.families])
+
+    @property
+    def remedy(self) -> str:
+        """What an operator can do, as a sentence."""
+        states = {state_name(one) for one in self.pool}
+        ways = ["add a credential (`claude-proxy pool add LABEL`)"]
+        ways += ["resume a paused one (`claude-proxy pool resume LABEL`)"] if PAUSED in states else []
+        ways += ["do what the alert of a rejected one says"] if REJECTED in states else []
+        ways += ["log in again where a login has expired"] if EXPIRED in states else []
+        ways += ["wait for the reset"] if self.ends else []
+        found = in_list(ways, "or")
+        return f"{found[0].upper()}{found[1:]}."
+
+
+def shortage(pool: Sequence[Snapshot]) -> Shortage | None:
+    """Return what a pool cannot serve now; None if it can serve what clients request, and for a pool without credentials.
+
+    A pool whose credentials are all paused lacks something only if clients request it.
+    """
+    used, families = in_use(pool), unserved_families(pool)
+    is_whole = all(one.disabled or EVERYTHING in one.cooldowns for one in used)
+    if not families and not (used and is_whole):
+        return None
+    of_each = [
+        cooldowns
+        for one in used
+        if not one.disabled
+        for cooldowns in [one.blocking(family) for family in families] or [[one.cooldowns.get(EVERYTHING, NO_COOLDOWN)]]
+    ]
+    ends = [max(one.until for one in found) for found in of_each if not any(one.rejected for one in found)]
+    return Shortage(pool, is_whole, families[:MAX_FAMILIES], min(ends, default=None) or None)
+
+
+def in_list(words: Sequence[str], last: str = "and") -> str:
+    """Return words as a list in a sentence."""
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def pool_low(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
@@ -126,7 +188,9 @@ def _room(pool: Iterable[Snapshot], at: float) -> float:
             if window.reset > at and family == ALL_MODELS and name != OVERAGE
         }
         cooldowns = {scope: cooldown for scope, cooldown in one.cooldowns.items() if cooldown.until > at}
-        return Snapshot(one.credential, one.since, cooldowns, windows, one.sessions, one.extra_until, one.disabled)
+        return Snapshot(
+            one.credential, one.since, cooldowns, windows, one.sessions, one.extra_until, one.disabled, {}, one.requested
+        )
 
     found = [headroom(later(one)) for one in pool]
     return sum(found) / len(found)
@@ -157,6 +221,11 @@ def _works_again(one: Snapshot, since: float | None) -> bool:
 def _renewal(one: Snapshot) -> str:
     if one.credential.renewed:
         return "Start Claude Code in that home and log in again."
+    cooldown, label = one.cooldowns.get(EVERYTHING), one.credential.label
+    if cooldown is not None and cooldown.reason in UNPAID:
+        return f"Pay or add credit for that account (in Anthropic's Console: Billing), then `claude-proxy pool resume {label}`."
+    if one.credential.kind is Kind.API_KEY:
+        return "Create a new API key (in Anthropic's Console: API keys), and replace the old one in the pool."
     return "Create a new token (`claude setup-token`), and replace the old one in the pool."
 
 
@@ -283,7 +352,10 @@ def unpriced_model(situation: Situation, thresholds: Thresholds) -> Iterator[Ale
         noun = "response" if count == 1 else "responses"
         text = f"No price is known for the model {model}: {count:.0f} {noun} of the last seven days without a known cost."
         yield Alert(
-            f"unpriced-model:{model}", severity, text, "Add its price, or 0, under `claude_proxy: prices:` in config.yaml."
+            f"unpriced-model:{model}",
+            severity,
+            text,
+            "Add its price, or 0, under `claude_proxy: prices:` in config.yaml; this alert then ends.",
         )
 
 

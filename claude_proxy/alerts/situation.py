@@ -27,8 +27,8 @@ class Situation(NamedTuple):
     """Times are Unix seconds. ``zone`` is the time zone of times in texts.
 
     ``rejected_since`` is since when an alert about a rejected credential is active, by label. ``unpriced`` has the number of
-    responses of the last seven days without a known price, by model. ``empty_at`` is when the pool is empty, by
-    ``alerts/forecast.py``.
+    responses of the last seven days without a known cost, by the model that responded, while it has no price. ``empty_at`` is
+    when the pool is empty, by ``alerts/forecast.py``.
     """
 
     now: float

@@ -24,7 +24,7 @@ from claude_proxy.config.settings import Settings
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.expiry import EXPIRED
 from claude_proxy.credentials.redaction import Redactor
-from claude_proxy.credentials.response_rules import Action, Verdict, judge
+from claude_proxy.credentials.response_rules import UNPAID, Action, Verdict, judge
 from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.upstream_response import UpstreamResponse
 from claude_proxy.providers.endpoints import Hosts, Provider, model_family
@@ -173,7 +173,8 @@ def _credential(
         return info(credential.label, f"accepted, {asked.took:.0f} ms")
     quoted = f': "{verdict.explanation}"' if verdict.explanation else ""
     if verdict.rejected or verdict.unauthorized:
-        return error(credential.label, f"rejected by Anthropic: {verdict.reason} (HTTP {asked.status}){quoted}", "replace it")
+        remedy = "pay or add credit for that account" if verdict.reason in UNPAID else "replace it"
+        return error(credential.label, f"rejected by Anthropic: {verdict.reason} (HTTP {asked.status}){quoted}", remedy)
     return warning(credential.label, f"{verdict.reason or 'no usable response'} (HTTP {asked.status}){quoted}")
 
 

@@ -144,7 +144,7 @@ def states(state: Mapping[str, Any], clock: Callable[[float], str]) -> list[tupl
     """Return the lines of a credential's state, each with its colour."""
     colour = STATE_COLOURS.get(state["name"], BAD)
     closed = STATE_WORDS.get(state["name"])
-    lines = [] if closed or any(not cooldown["scope"] for cooldown in state["cooldowns"]) else [("usable", GOOD)]
+    lines = [] if closed or any(not cooldown["scope"] for cooldown in state["cooldowns"]) else [(state["name"], colour)]
     lines += [(closed, colour)] if closed else []
     for cooldown in state["cooldowns"]:
         name = "rate-limited" if closed else state["name"]

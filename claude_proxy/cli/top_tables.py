@@ -17,7 +17,7 @@ STYLES = {GOOD: "green", WARN: "yellow", BAD: "red"}
 SOFT, TITLE = "dim", "bold"
 # The states of a credential, the worst first; a paused one was taken out on purpose.
 WORST = ("rejected", "expired", "rate-limited", "partly rate-limited", "usable", "paused")
-SHORT_STATES = {"partly rate-limited": "partly limited", "expired": "login expired"}
+SHORT_STATES = {"expired": "login expired"}
 STATE_STYLES = {"usable": "green", "partly rate-limited": "yellow", "paused": "dim"}
 # The unit of a window's name in a title.
 UNITS = {"h": "hours", "d": "days"}
@@ -28,6 +28,8 @@ GAP = 2
 MIDDLE, WIDE, WIDEST = 90, 110, 140
 # In a cell of a window: the characters of its use and of its reset, and the width from which on the reset is shown.
 USED, RESET, WITH_RESET = 5, 10, 21
+# The least width of the column of states.
+STATE = 14
 HOUR, DAY = 3600.0, 86400.0
 
 
@@ -126,7 +128,7 @@ def credentials(data: Mapping[str, Any], place: Place) -> list[list[Text]]:
         ]
         block = [line(row, columns)]
         if state not in ("usable", "paused"):
-            reasons = [(text, STYLES[colour]) for text, colour in states(one["state"], place.clock) if text != "usable"]
+            reasons = [(text, STYLES[colour]) for text, colour in states(one["state"], place.clock) if text != state]
             block += [fit(cell(f"  {text}", style), place.width) for text, style in reasons]
         lines.append(block)
     return lines
@@ -141,10 +143,11 @@ def fit(text: Text, width: int) -> Text:
 
 def _credential_columns(found: Sequence[Mapping[str, Any]], names: Sequence[str], width: int) -> list[Column]:
     longest = max((len(one["label"]) for one in found), default=0)
+    state = max([STATE, *(len(one["state"]["name"]) for one in found)])
     columns = [
         Column("credential", 10),
-        Column("state", 14),
-        *(Column(short_title(name), 10) for name in names),
+        Column("state", state),
+        *(Column(short_title(name), 10 if state == STATE else 9) for name in names),
         Column("forecast", 17),
         *([Column("sess.", 5, right=True)] if width >= MIDDLE else []),
         Column("today", 5, right=True),

@@ -29,7 +29,7 @@ from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.learning_pool import LearningPool
 from claude_proxy.credentials.order import ANONYMOUS, DEPRIORITIZED, Order, Requester
 from claude_proxy.credentials.pool_changes import state_of
-from claude_proxy.credentials.rate_limits import NEVER, CredentialState, Snapshot
+from claude_proxy.credentials.rate_limits import NEVER, NO_COOLDOWN, Cooldown, CredentialState, Snapshot
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.state.rows import Row
 
@@ -40,6 +40,7 @@ LONGEST_FIVE_HOURS = 6 * 3600.0
 PROBE_SECONDS = 60.0
 # How soon a request tries again when a credential is busy, in seconds.
 BUSY_SECONDS = 0.25
+PLAN_USED_UP = "the plan is used up, and paid extra usage is off"
 
 
 class Affinity(Enum):
@@ -115,20 +116,29 @@ class Pool(LearningPool):
     def snapshot(self) -> tuple[Snapshot, ...]:
         """Return an immutable snapshot of every credential."""
         now = self._clock()
+        requested = self._demand.families(now)
         self._sessions.discard_inactive(now)
         return tuple(
             Snapshot(
                 state.credential,
                 state.since,
-                {scope: replace(cooldown) for scope, cooldown in state.cooldowns.items() if cooldown.until > now},
+                self._active_cooldowns(state, now),
                 {place: replace(window) for place, window in state.windows.items() if window.reset > now},
                 state.sessions,
-                state.extra_until if state.extra_until > now else 0.0,
+                state.extra_until if state.extra_until > now and self._may_cost(state) else 0.0,
                 state.disabled,
                 dict(state.courses),
+                requested,
             )
             for state in self._states.values()
         )
+
+    def _active_cooldowns(self, state: CredentialState, now: float) -> dict[Scope, Cooldown]:
+        """Return the cooldowns that apply now. A plan that is used up is one, where paid extra usage is off."""
+        found = {scope: replace(cooldown) for scope, cooldown in state.cooldowns.items() if cooldown.until > now}
+        if state.extra_until > max(now, found.get(EVERYTHING, NO_COOLDOWN).until) and not self._may_cost(state):
+            found[EVERYTHING] = Cooldown(state.extra_until, PLAN_USED_UP)
+        return found
 
     def record_first_seen(self) -> None:
         """Record the current time as the first use of every credential without one; the earliest record wins."""

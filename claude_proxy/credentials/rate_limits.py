@@ -16,7 +16,7 @@ from claude_proxy.credentials.order import (
     is_owner,
     is_reserved,
 )
-from claude_proxy.credentials.scope import EVERYTHING, Scope
+from claude_proxy.credentials.scope import EVERYTHING, MESSAGES, STANDARD, Scope
 
 # The family of a window that covers all models.
 ALL_MODELS = ""
@@ -262,3 +262,14 @@ class Snapshot:
     extra_until: float = 0.0
     disabled: bool = False
     courses: dict[tuple[str, str], Course] = field(default_factory=dict)
+    # The model families that clients have requested of the pool within a day.
+    requested: frozenset[str] = frozenset()
+
+    def blocking(self, family: str) -> list[Cooldown]:
+        """Return the cooldowns that block usual requests for a model family."""
+        usual = Scope(family, MESSAGES, STANDARD)
+        return [cooldown for scope, cooldown in self.cooldowns.items() if scope.covers(usual)]
+
+    def can_serve(self, family: str) -> bool:
+        """Return whether usual requests for a model family may use this credential now."""
+        return not self.disabled and not self.blocking(family)

@@ -24,6 +24,7 @@ from claude_proxy.credentials.upstream_response import (
 from claude_proxy.credentials.wordings import (
     EXTRA_USAGE,
     NOT_CLAUDE_CODE,
+    OUT_OF_CREDIT,
     OUT_OF_EXTRA_USAGE,
     REFUSED_ACCOUNT,
     SPENT_CODE,
@@ -39,6 +40,9 @@ SHORTEST_COOLDOWN = 1.0
 # The cooldown for an account limit without an end, and the longest end that is accepted, in seconds.
 LONG_COOLDOWN = 3600.0
 LONGEST_SPENT = 32 * 86400.0
+# Why an account is rejected whose operator has to pay.
+NO_CREDIT, BILLING_PROBLEM = "the account was rejected: it has no credit left", "the account has a billing problem"
+UNPAID = frozenset({NO_CREDIT, BILLING_PROBLEM})
 # `representative-claim` names the window that decided: five_hour, seven_day, seven_day_opus, overage.
 _FAMILY_CLAIM = re.compile(r"(?:five_hour|seven_day)_(?P<family>[a-z0-9_]+)")
 # The rest of an API key's limits, which exist for each model.
@@ -221,6 +225,13 @@ def _reject_account(response: UpstreamResponse, _cooldown: float) -> Verdict:
     return Verdict(Action.NEXT, "the account was rejected", rejected=True, unconfirmed=unconfirmed)
 
 
+def _reject_without_credit(response: UpstreamResponse, _cooldown: float) -> Verdict:
+    """Reject an account without credit. An API key is always paid from it, whatever the request is."""
+    is_certain = response.kind is Kind.API_KEY or response.status != 400
+    unconfirmed = "" if is_certain else response.sentence(OUT_OF_CREDIT)
+    return Verdict(Action.NEXT, NO_CREDIT, rejected=True, unconfirmed=unconfirmed)
+
+
 def _is_spent(response: UpstreamResponse) -> bool:
     return response.error_code == SPENT_CODE or (
         response.error_kind == ERROR_TYPES.get(response.status) and is_spent(response.message)
@@ -321,7 +332,8 @@ RULES: tuple[Rule, ...] = (
     Rule(_all(_status(400, 402, 403, 429), _is_spent), _cooldown_when_spent),
     Rule(_all(_status(400, 403, 429), _has_sentence(OUT_OF_EXTRA_USAGE)), _cooldown_without_extra_usage),
     Rule(_all(_status(403, 429), _has_sentence(TOO_MANY_SESSIONS)), _cooldown_for_sessions),
-    Rule(_status(402), _always(Action.NEXT, "the account has a billing problem", rejected=True)),
+    Rule(_all(_status(400, 401, 403), _has_sentence(OUT_OF_CREDIT)), _reject_without_credit),
+    Rule(_status(402), _always(Action.NEXT, BILLING_PROBLEM, rejected=True)),
     # About the credential.
     Rule(_all(_status(400, 401, 403), _has_sentence(REFUSED_ACCOUNT)), _reject_account),
     Rule(_status(401), _always(Action.NEXT, "the credential was rejected", unauthorized=True)),

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from claude_proxy.credentials import pool_rows
+from claude_proxy.credentials import demand, pool_rows
 from claude_proxy.credentials.credential import Credential, Kind
+from claude_proxy.credentials.demand import Demand
 from claude_proxy.credentials.order import Order
 from claude_proxy.credentials.pool_changes import updated_states
 from claude_proxy.credentials.rate_limits import CredentialState
+from claude_proxy.credentials.scope import Scope
 from claude_proxy.credentials.sessions import Sessions
 from claude_proxy.state.rows import Row, read_salt, skipping_unreadable
 
@@ -41,6 +43,7 @@ class SharedPool:
         self._has_chosen = False
         # When a rate-limited credential was last probed, in Unix seconds.
         self._probed = 0.0
+        self._demand = Demand()
         self._changed: dict[str, Row] = {}
         self._salt = ""
         self.replace_credentials(credentials)
@@ -70,6 +73,12 @@ class SharedPool:
         if self._changed:  # their keys contain the old names
             self._changed = {row.key: row for row in self.everything()}
 
+    def record_requested(self, scope: Scope) -> None:
+        """Record that a client requests a model, whatever credential serves it."""
+        row = self._demand.record(scope, self._clock())
+        if row is not None:
+            self._record_change(row)
+
     def changed(self) -> list[Row]:
         """Return what has changed in this process since the last call."""
         rows, self._changed = [*self._changed.values()], {}
@@ -80,7 +89,7 @@ class SharedPool:
 
     def everything(self) -> list[Row]:
         """Return the whole state as rows."""
-        rows = [pool_rows.cursor_row(self._cursor, self._clock())]
+        rows = [pool_rows.cursor_row(self._cursor, self._clock()), *self._demand.rows()]
         for state in self._states.values():
             rows += pool_rows.credential_rows(state)
         for session, binding in self._sessions.items():
@@ -97,7 +106,9 @@ class SharedPool:
         touched: dict[str, CredentialState] = {}
         for row in rows:
             with skipping_unreadable(row):
-                if math.isfinite(row.stamp):
+                if row.key.startswith(demand.PREFIX):
+                    self._demand.merge(row, now)
+                elif math.isfinite(row.stamp):
                     self._merge_row(row, json.loads(row.value), touched, now)
         for state in touched.values():
             state.derive(now)

@@ -19,9 +19,11 @@ WRONG_HEADER = (
     "oauth authentication is currently not supported",  # a bearer token without its beta header: CC #28091
     "invalid x-api-key",  # an OAuth token in the API key header: LiteLLM #22040
 )
+OUT_OF_CREDIT = (
+    "your credit balance is too low",  # "... to access the Anthropic API. Please go to ...": CC #66314; alone: CC #91322
+)
 REFUSED_ACCOUNT = (
     "this organization has been disabled",  # CC #9384, #19028
-    "your credit balance is too low",  # "... to access the Anthropic API. Please go to ...": CC #66314; alone: CC #91322
     "identity verification is required",  # "... to continue.": CC #88505
     "oauth authentication is currently not allowed for this organization",  # CC #6312, #6752 (401), #65714, #65044 (403)
     "oauth token has been revoked",  # "... Please obtain a new token.": CC #5210, #9635, #29497

@@ -82,9 +82,10 @@ class _Totals(NamedTuple):
     left: Sums
 
 
-# For each range the sums by user and model, and by credential.
+# For each range the sums by user, model and the model that responded, and by credential.
 _Ranges = Mapping[Range, tuple[Sums, Sums]]
-_BY_MODEL, _BY_CREDENTIAL = ("user", "model"), ("credential",)
+_BY_MODEL, _BY_CREDENTIAL = ("user", "model", "served"), ("credential",)
+_UNPRICED = Totals._fields.index("unpriced")
 _TOTALS = ("user", "model", "served", "credential")
 
 
@@ -109,8 +110,7 @@ class RecentSums:
             by_model, by_credential = self._used[1][one]
             if periods.day_of(key.hour, zone) in days:
                 by_model, by_credential = _merged(by_model, fresh[0]), _merged(by_credential, fresh[1])
-            usage = {(user, model): counts for (user, model), counts in by_model.items() if counts[0]}
-            found[one] = RangeUsage(usage, {name: counts for (name,), counts in by_credential.items()})
+            found[one] = _range_usage(by_model, by_credential)
         return Used(found, places[0].period if places else None)
 
     def counted(self, connection: sqlite3.Connection, now: float, zone: tzinfo) -> Counted:
@@ -172,6 +172,17 @@ class RecentSums:
 
 def _range_sums(connection: sqlite3.Connection, pages: Sequence[tuple[Place, str]]) -> tuple[Sums, Sums]:
     return sums(connection, pages, _BY_MODEL), sums(connection, pages, _BY_CREDENTIAL)
+
+
+def _range_usage(by_model: Sums, by_credential: Sums) -> RangeUsage:
+    usage: dict[tuple[str, str], Counts] = {}
+    unpriced: dict[tuple[str, str], int] = {}
+    for (user, model, served), counts in by_model.items():
+        if counts[0]:
+            add(usage.setdefault((user, model), [0] * len(counts)), counts)
+        if counts[_UNPRICED]:
+            unpriced[model, served] = unpriced.get((model, served), 0) + counts[_UNPRICED]
+    return RangeUsage(usage, {name: counts for (name,), counts in by_credential.items()}, unpriced)
 
 
 def _days(now: float, zone: tzinfo) -> Iterator[tuple[Range, Collection[str]]]:

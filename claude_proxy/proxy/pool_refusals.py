@@ -61,7 +61,20 @@ def refused_pool(seconds: float) -> Refusal:
     return own_refusal(
         503,
         "claude-proxy: Anthropic rejected every Claude credential of this proxy. The operator finds the reasons in the log of "
-        "the proxy and on its page /pool.",
+        "the proxy and on its page /pool. These are the proxy's accounts, not yours.",
+        [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
+    )
+
+
+def refused_account(seconds: float) -> Refusal:
+    """Return a 503 for a request that Anthropic refused with words about an account of the pool.
+
+    The words themselves are left out: Claude Code would show some of them as an error of its user's own account.
+    """
+    return own_refusal(
+        503,
+        "claude-proxy: Anthropic refused an account of this proxy. It is not your account: ask the proxy's operator, who finds "
+        "the reason in the log of the proxy and on its page /pool.",
         [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
     )
 
@@ -80,7 +93,7 @@ def closed_pool(seconds: float) -> Refusal:
     """Return a 503 for a pool in which every credential is paused or has an expired login."""
     return own_refusal(
         503,
-        "claude-proxy: every Claude credential of this proxy is paused, or its login has expired. The operator finds which "
-        "with `claude-proxy pool list` and on the page /pool.",
+        "claude-proxy: every Claude credential of this proxy is paused, or its login has expired. Ask the operator, who finds "
+        "which with `claude-proxy pool list` and on the page /pool.",
         [("retry-after", str(math.ceil(seconds))), ("x-should-retry", "false")],
     )

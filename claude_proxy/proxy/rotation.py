@@ -50,7 +50,7 @@ class Refusals:
 
     1. The first refusal rejects no credential; another credential is used.
     2. If that credential serves the request, the refusal is confirmed, and the first credential is rejected.
-    3. If a second credential gives the same refusal, the request is at fault, and the client receives the response.
+    3. If a second credential gives the same refusal, the request may be at fault: no third one is used; a fallback responds.
     4. The same refusal of the same credential for another caller's request also confirms it.
     5. One request rejects at most one credential.
     """
@@ -67,8 +67,10 @@ class Refusals:
         self._met.add(verdict.unconfirmed)
         seen_by_another = self._source.suspect(credential, verdict.unconfirmed)
         if repeated:
-            reason = "gave the same refusal as the previous credential; the request is the likely cause"
-            return verdict._replace(action=Action.CLIENT, reason=reason)
+            reason = (
+                "gave the same refusal as the previous credential; neither is rejected until another user's request gets it"
+            )
+            return verdict._replace(action=Action.ROUTER, reason=reason)
         if seen_by_another and not self._done:
             self._confirm(credential, verdict, "another caller's request received the same refusal")
             return verdict._replace(unconfirmed="")
@@ -145,7 +147,7 @@ class Rotation:
             if credential is None:
                 if judged is None or not judged.verdict.unconfirmed:
                     raise NoCredentialAvailable
-                # No other credential can show whether the request is at fault: a fallback responds, or the client gets the 400.
+                # No other credential can show whether the request is at fault: a fallback responds.
                 return judged._replace(verdict=judged.verdict._replace(action=Action.ROUTER))
             self._held = credential
             self._tried |= {credential.label}
@@ -274,7 +276,7 @@ def body_for_claude(request: Request, model: str) -> bytes:
 
 def _report(credential: Credential, verdict: Verdict, parsed: UpstreamResponse, *, pooled: bool) -> None:
     """Log what the operator may have to act on, with the credential's label."""
-    if verdict.action in (Action.DONE, Action.ROUTER) or not verdict.reason:
+    if verdict.action is Action.DONE or not verdict.reason or (verdict.action is Action.ROUTER and not verdict.unconfirmed):
         return
     level = logging.WARNING if pooled and verdict.action is not Action.REPAIR else logging.INFO
     if verdict.proxy_fault:

@@ -193,6 +193,7 @@ class App:
             self.config,
             self.pool,
             used=lambda: self.history.latest,
+            prices=self.prices,
             budgets=self.budgets,
             store_status=self._store_status,
             problems=self.pool_problems,

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from claude_proxy.credentials.pool import Pool
 from claude_proxy.credentials.rate_limits import Snapshot
 from claude_proxy.providers.endpoints import Hosts
 from claude_proxy.state.replication import Shared
-from claude_proxy.usage.numbers import Totals
+from claude_proxy.usage.prices import Prices
 from claude_proxy.usage.report import StoreStatus, Viewer, is_cooling_down
 from claude_proxy.usage.standing import ActiveBudgets
 from claude_proxy.usage.used import Range, Used
@@ -53,6 +54,7 @@ class Overview:
         pool: Pool,
         *,
         used: Callable[[], Used],
+        prices: Prices,
         budgets: ActiveBudgets,
         store_status: Callable[[], StoreStatus],
         problems: Callable[[], Sequence[str]],
@@ -67,6 +69,7 @@ class Overview:
         self._config = config
         self._pool = pool
         self._used = used
+        self._prices = prices
         self._budgets = budgets
         self.errors = ErrorRate(clock)
         self._store_status = store_status
@@ -178,9 +181,12 @@ class Overview:
         return [name for name, needs in found.items() if not needs]
 
     def _unpriced(self) -> Mapping[str, int]:
-        """Return the number of the last week's responses without a known price, by model."""
-        sums = self._used().of(Range.LAST_WEEK).by_model()
-        return {model: totals.unpriced for model, counts in sums.items() if (totals := Totals(*counts)).unpriced}
+        """Return the number of the last week's responses without a known cost, by the model that lacks a price."""
+        found: Counter[str] = Counter()
+        for names, count in self._used().of(Range.LAST_WEEK).unpriced.items():
+            found[self._prices.missing(*names)] += count
+        del found[""]  # their price is known by now
+        return found
 
     def _money(self, viewer: Viewer) -> Mapping[str, float]:
         """Return the known costs in USD of today, this week and this month, and today's responses without a known price."""

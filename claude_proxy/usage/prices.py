@@ -16,7 +16,7 @@ from typing import Any
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.config.deployments import Deployment, served_as
-from claude_proxy.config.models import MAX_NAMES, ActiveConfig
+from claude_proxy.config.models import MAX_NAMES, ActiveConfig, model_names
 from claude_proxy.config.prices import FREE, Price, listed_price
 from claude_proxy.providers.compatibility import STRICT
 from claude_proxy.providers.endpoints import Provider, matches
@@ -85,6 +85,16 @@ class Prices:
         """Return the deployments of a model, by LiteLLM's names, without a price."""
         found = [one.served for one in self._config.deployments(model)]
         return tuple(served for served in found if (one := self._resolved(model, served)).price is None and not one.reported)
+
+    def missing(self, requested: str, served: str) -> str:
+        """Return the name of the model that responded, if no price is known for it now; empty if one is known.
+
+        ``requested`` is the model that the client requested, for which a fallback may have responded.
+        """
+        for name in (requested, *model_names(self._config.loaded)):
+            if any(one.served == served for one in self._config.deployments(name)):
+                return "" if self.price(name, served) else name
+        return "" if self.price(served, served) else served.partition("/")[2] or served
 
     def _resolved(self, model: str, served: str) -> _Resolved:
         config = self._config

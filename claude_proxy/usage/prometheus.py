@@ -137,9 +137,10 @@ class _Collector(Collector):
         pool = self._snapshots
         yield GaugeMetricFamily("claude_proxy_pool_credentials", "Credentials in the pool.", value=len(pool))
         room = headroom_of_pool(pool)
-        if room is not None:
+        if pool:
             usable = sum(not is_cooling_down(one) for one in pool) / len(pool)
             yield GaugeMetricFamily("claude_proxy_pool_usable_ratio", "Share of usable credentials.", value=usable)
+        if room is not None:
             yield GaugeMetricFamily("claude_proxy_pool_headroom_ratio", "Mean headroom of the fullest windows.", value=room)
         shared = bool(self._store.kind) and not self._store.unavailable
         yield GaugeMetricFamily("claude_proxy_shared", "1 while the workers share their state.", value=float(shared))

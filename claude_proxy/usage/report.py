@@ -5,7 +5,7 @@ users, their models and their failovers.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -122,7 +122,7 @@ def state(snapshot: Snapshot) -> dict[str, Any]:
     """Return a credential's state: its name (one of ``STATES``), its cooldowns (longest first), and both in words (UTC)."""
     cooldowns = sorted(snapshot.cooldowns.items(), key=lambda cooldown: (cooldown[0] != EVERYTHING, -cooldown[1].until))
     name = state_name(snapshot)
-    words = [] if is_cooling_down(snapshot) else [USABLE]
+    words = [name] if name in (USABLE, PARTLY_LIMITED) else []
     if snapshot.disabled:
         words.append(PAUSED if name == PAUSED else LOGIN_EXPIRED)
     if snapshot.extra_until:
@@ -154,8 +154,17 @@ def state_name(snapshot: Snapshot) -> str:
 
 
 def is_cooling_down(snapshot: Snapshot) -> bool:
-    """Return whether a credential cannot be used for any model."""
-    return snapshot.disabled or EVERYTHING in snapshot.cooldowns
+    """Return whether a credential cannot be used for any model family that clients request."""
+    if snapshot.disabled or EVERYTHING in snapshot.cooldowns:
+        return True
+    limited = bool(snapshot.cooldowns and snapshot.requested)
+    return limited and not any(map(snapshot.can_serve, snapshot.requested))
+
+
+def unserved_families(pool: Collection[Snapshot]) -> list[str]:
+    """Return the model families that clients request and that no credential of a pool can serve now."""
+    requested = {family for one in pool for family in one.requested}
+    return sorted(family for family in requested if not any(one.can_serve(family) for one in pool))
 
 
 def headroom(snapshot: Snapshot) -> float:

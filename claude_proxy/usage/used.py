@@ -24,6 +24,8 @@ class RangeUsage:
 
     by_user_and_model: Mapping[tuple[str, str], Counts] = field(default_factory=dict)
     by_credential: Mapping[str, Counts] = field(default_factory=dict)
+    # The number of responses without a known cost, by the requested model and by provider and model that responded.
+    unpriced: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def by_user(self, user: str | None = None) -> dict[str, Counts]:
         """Return the counts of each user, or of one."""

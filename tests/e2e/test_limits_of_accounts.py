@@ -54,8 +54,11 @@ class Pool:
 
     def of(self, label):
         """Return what ``/pool`` says of a credential."""
-        shown = httpx.get(f"{self.proxy.url}/pool", headers={"x-litellm-api-key": MASTER_KEY}, trust_env=False).json()
-        return next(one for one in shown["credentials"] if one["label"] == label)
+        return next(one for one in self.shown()["credentials"] if one["label"] == label)
+
+    def shown(self):
+        """Return what ``/pool`` says of the proxy."""
+        return httpx.get(f"{self.proxy.url}/pool", headers={"x-litellm-api-key": MASTER_KEY}, trust_env=False).json()
 
 
 @pytest.fixture
@@ -158,6 +161,12 @@ def test_a_limit_rests_what_it_is_about(pool, kind, limited, others, stream):
     for other in others:
         assert some.ask(**other)[0] == 200
     assert some.ask(**limited, **more) == (refused, "")
+    shown = some.shown()
+    is_empty = shown["overview"]["sentence"].startswith("The pool is empty for Opus: none of its 2 credentials is usable;")
+    assert is_empty is (kind == "keys"), "the limits of token counting and fast mode leave the family usable"
+    assert ("pool-empty" in [one["key"] for one in shown["alerts"]]) is is_empty
+    assert shown["pool"]["usable"] == 2, "Sonnet, which was requested, too, is served"
+    assert {one["state"]["name"] for one in shown["credentials"]} == {"partly rate-limited"}
 
 
 @BOTH

@@ -10,11 +10,27 @@ import upstream as up
 from conftest import API_KEY, TOKENS, by_provider, module_proxy
 from processes import STATIC_TOKEN, Proxy, answer_text, question
 
-from claude_proxy.credentials.wordings import EXTRA_USAGE, NOT_CLAUDE_CODE, REFUSED_ACCOUNT, UNHEALED_THINKING, WRONG_HEADER
+from claude_proxy.credentials.wordings import (
+    EXTRA_USAGE,
+    NOT_CLAUDE_CODE,
+    OUT_OF_CREDIT,
+    REFUSED_ACCOUNT,
+    UNHEALED_THINKING,
+    WRONG_HEADER,
+)
 
 ANNA, BEN = "sk-made-up-token-of-anna-0123456789", "sk-made-up-token-of-ben-0123456789"
 USERS = {"PROXY_USER_TOKENS": f"anna={ANNA},ben={BEN}"}
-SENTENCES = [*EXTRA_USAGE, *NOT_CLAUDE_CODE, *WRONG_HEADER, *REFUSED_ACCOUNT, *UNHEALED_THINKING, "error", "has been revoked"]
+SENTENCES = [
+    *EXTRA_USAGE,
+    *NOT_CLAUDE_CODE,
+    *WRONG_HEADER,
+    *REFUSED_ACCOUNT,
+    *OUT_OF_CREDIT,
+    *UNHEALED_THINKING,
+    "error",
+    "has been revoked",
+]
 MODEL = "claude-sonnet-5"
 DISABLED = "This organization has been disabled."
 FIELDS = {"model", "messages", "max_tokens", "tools", "tool_choice", "stream"}
@@ -130,26 +146,35 @@ def test_words_that_an_error_quotes(proxy, upstream, sentence):
         assert answer_text(proxy.ask(question(MODEL), token=token)) == "served"
 
 
+def assert_own_words(answer):
+    """The client reads that it is the proxy's account, and not what Claude Code takes for an error of the user's account."""
+    message = answer.json()["error"]["message"]
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
+    assert message.startswith("claude-proxy: Anthropic refused an account of this proxy. It is not your account")
+    assert "credit" not in message
+
+
 def test_a_400_that_every_credential_gives(several, upstream):
-    """A refusal that a request meets on two credentials is the request's fault: nobody is out, no third one is asked."""
+    """A refusal that a request meets on two credentials: nobody is out, no third one is asked, and a fallback answers."""
     upstream.answer = refusing(DISABLED)
     for stream in (False, True):
         upstream.seen.clear()
         answer = several.ask(question(MODEL, stream=stream), token=ANNA)
-        assert (answer.status_code, answer.json()["error"]["message"]) == (400, DISABLED)
+        assert_own_words(answer)
         assert len(upstream.asked) == len({seen.credential for seen in upstream.asked}) == 2
+    assert answer_text(several.ask(question("claude-fallback-1"), token=ANNA)) == "from glm"
     assert {*states(several).values()} == {"usable"}
     upstream.answer = by_provider(claude=quoting)
     assert answer_text(several.ask(question(MODEL), token=BEN)) == "served"
 
 
 def test_the_only_credential_and_a_fallback(lone, upstream):
-    """A refusal of the only credential is the client's as it came, or a fallback answers; one caller puts it never out."""
+    """A refusal of the only credential: a fallback answers, or the client reads whose it is; one caller puts it never out."""
     upstream.answer = refusing(answers.NO_CREDIT)
     for _ in range(3):
         upstream.seen.clear()
         answer = lone.ask(question(MODEL), token=ANNA)
-        assert (answer.status_code, answer.json()["error"]["message"]) == (400, answers.NO_CREDIT)
+        assert_own_words(answer)
         assert len(upstream.asked) == 1
     assert answer_text(lone.ask(question("claude-fallback-1"), token=ANNA)) == "from glm"
     assert states(lone) == {"a": "usable"}
@@ -182,7 +207,7 @@ def test_a_genuine_refusal_of_the_only_credential(start_proxy, upstream, same, a
     proxy = start_proxy(CLAUDE_OAUTH_TOKENS=f"a={TOKENS['a']}", **USERS)
     upstream.answer = refusing(DISABLED)
     for caller in same:
-        assert proxy.ask(question(MODEL), **caller).status_code == 400
+        assert_own_words(proxy.ask(question(MODEL), **caller))
     assert states(proxy) == {"a": "usable"}
     answer = proxy.ask(question(MODEL), **another)
     assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")

@@ -323,6 +323,8 @@ def test_the_page_shows_the_data(browser, proxy, width, scheme, asked):
         assert widths == [pytest.approx(min(100, 100 * window["utilization"])) for window in one["windows"]]
     expect(page.locator("article[data-label=carla]")).to_contain_text(SHOWN)
     expect(page.locator("article[data-label=ben]")).to_contain_text("7-day window of Opus at 100 %")
+    first = [page.locator(f"article[data-label={label}] .state strong").first for label in ("ben", "anna")]
+    assert [one.text_content() for one in first] == ["partly rate-limited", "usable"]
     until_hour = time.strftime("%H:", time.gmtime(data["credentials"][2]["state"]["cooldowns"][0]["until"] + 9 * 3600))
     rejected = re.compile(f"rejected since .* tried again at ([^:]*, )?{until_hour}.*; needs a new token: ")
     expect(page.locator("article[data-label=carla]")).to_contain_text(rejected)

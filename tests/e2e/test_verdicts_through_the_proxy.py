@@ -292,11 +292,12 @@ def test_a_refusal_of_everybody_is_never_shown(two, upstream, name, stream):
 
 @BOTH
 @pytest.mark.parametrize("name", answers.UNCONFIRMED)
-def test_a_400_of_two_credentials_is_the_clients(two, upstream, name, stream):
-    """When two credentials refuse the same request with the same 400, the client gets it as it came."""
+def test_a_400_of_two_credentials_names_the_proxys_account(two, upstream, name, stream):
+    """When two credentials refuse the same request with the same 400, the client reads whose account it is."""
     upstream.answer = lambda _: reply(answers.REFUSED_CREDENTIAL[name])
     answer = two.ask(new_question("claude-sonnet-5", stream=stream))
-    assert_as_it_came(answer, answers.REFUSED_CREDENTIAL[name])
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
+    assert "Anthropic refused an account of this proxy. It is not your account" in answer.json()["error"]["message"]
     assert Counter(seen.credential for seen in upstream.asked) == {TOKENS["a"]: 1, TOKENS["b"]: 1}
 
 

@@ -23,7 +23,7 @@ from claude_proxy.proxy.account_objects import AccountObjects
 from claude_proxy.proxy.lanes.attempt import NOT_REPLAYED, STREAM, Attempt, failed_stream, messages_url, relay
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import DONE, Outcome, failed
-from claude_proxy.proxy.pool_refusals import Counts, closed_pool, exhausted_pool, refused_pool
+from claude_proxy.proxy.pool_refusals import Counts, closed_pool, exhausted_pool, refused_account, refused_pool
 from claude_proxy.proxy.relay import FailedStream, Renaming
 from claude_proxy.proxy.request import Request
 from claude_proxy.proxy.rotation import Judged, NoCredentialAvailable, Rotation, body_for_claude
@@ -66,7 +66,7 @@ NO_GROUP_CREDENTIAL = own_refusal(
 REFUSED_KEY = own_refusal(
     503,
     "claude-proxy: Anthropic rejected the API key that this request needs, because of the batch or the files that it is about. "
-    "The operator finds the reason in the log of the proxy and on its page /pool.",
+    "It is the proxy's account, not yours. The operator finds the reason in the log of the proxy and on its page /pool.",
     [("x-should-retry", "false")],
 )
 NO_API_KEY = own_refusal(
@@ -129,6 +129,8 @@ class ClaudeLane:
             if self._mode(request) is TokenMode.ROTATE:
                 return failed(NO_CREDENTIAL.status, NO_CREDENTIAL, of_pool=True, cause="no credential in the pool")
             return failed(NO_LOGIN.status, NO_LOGIN, final=True)
+        if source.pooled:
+            self._pool.record_requested(scope)
         attempt.journal.of_client = not source.pooled and key is None and request.client.credential is not None
         rotation = Rotation(
             source,
@@ -293,13 +295,15 @@ def _broken(response: StreamedResponse, error: UpstreamError) -> Outcome:
 
 
 def refused(judged: Judged, source: Source) -> Outcome:
-    """Return the outcome of an error of Anthropic; the client receives it unchanged."""
+    """Return the outcome of an error of Anthropic; the client receives it unchanged, unless it is about the proxy's account."""
     status, action = judged.response.status, judged.verdict.action
+    of_account = status in (401, 403) or judged.verdict.rejected or bool(judged.verdict.unconfirmed)
     if action is Action.BLOCKED:
         return failed(503, own_refusal(503, BLOCKED, [("x-should-retry", "false")]))
-    if status in (401, 403) and (source.pooled or isinstance(source, PinnedSource)):
-        # Claude Code would take it as the user's own error, and delete the user's login.
-        return failed(status, refused_pool(60) if source.pooled else REFUSED_KEY)
+    if of_account and (source.pooled or isinstance(source, PinnedSource)):
+        # Claude Code would show it as an error of the user's own account; after 401 and 403 it deletes the user's login.
+        shown = refused_account(60) if judged.verdict.unconfirmed else refused_pool(60)
+        return failed(status, shown if source.pooled else REFUSED_KEY)
     final = action in (Action.CLIENT, Action.API_KEY, Action.REPAIR) or (action is Action.NEXT and status != 429)
     return failed(status, Refusal(status, replayed(judged.response), judged.body), final=final)
 

@@ -2,7 +2,7 @@
 
 import { ask, field } from "./dialog.js";
 import { el, fill, say } from "./dom.js";
-import { dated, grade, limit, short, tokens, usd, whole } from "./format.js";
+import { REPEATED, dated, grade, limit, short, tokens, usd, whole } from "./format.js";
 import { bar } from "./pool.js";
 
 const HEADS = ["requests today", "tokens today", "errors today", "requests, 7 days", "tokens, 7 days", "errors, 7 days"];
@@ -17,6 +17,7 @@ export function mount(root, app) {
     el("div", { class: "card scroll" }, el("table", { id: "budgets" })),
     el("h2", { id: "users-title" }),
     el("div", { class: "card scroll" }, el("table", { id: "users" })),
+    el("p", { class: "hint", id: "users-hint" }),
   ]);
   const outcome = root.querySelector("#budget-outcome");
 
@@ -36,6 +37,7 @@ export function mount(root, app) {
     fill(root.querySelector("#budgets"), budgets(inOrder(data.budgets), admin));
     say(root.querySelector("#users-title"), admin ? "Users" : "You");
     fill(root.querySelector("#users"), users(data.users, app));
+    say(root.querySelector("#users-hint"), data.users.some((row) => row.week.errors) ? REPEATED : "");
   }
 
   return { update, unmount() {} };

@@ -64,6 +64,9 @@ export function bytes(count) {
 
 export const tokens = (sums) => sums.input + sums.output + sums.cache_read + sums.cache_write;
 
+// How errors are counted: what a view with errors says.
+export const REPEATED = "Each refused request counts as an error, and Claude Code repeats a refused request, also with other models: one question can be several errors.";
+
 // "1 request", "3 requests".
 export const count = (amount, word) => `${whole.format(amount)} ${word}${amount === 1 ? "" : "s"}`;
 

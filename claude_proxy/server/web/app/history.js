@@ -3,7 +3,7 @@
 
 import { Chart, load } from "./charts.js";
 import { el, fill, say } from "./dom.js";
-import { seconds, short, tokens, usd, whole } from "./format.js";
+import { REPEATED, seconds, short, tokens, usd, whole } from "./format.js";
 import { chartsOf } from "./history_charts.js";
 import { OTHER, periodTable, rate, splitTable } from "./history_tables.js";
 import { dayBefore, daysAgo, daysOf, describe, hasHours, today } from "./periods.js";
@@ -194,6 +194,7 @@ export function mount(root, app) {
       shown.by !== "none" && el("div", { class: "card scroll", key: "split" }, splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true }), splits())),
       shown.by === "group" && el("p", { class: "hint", key: "groups", text: "A user with several groups counts in each of them, so the rows can add up to more than the total." }),
       el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && el("div", { class: "card scroll" }, periodTable(shown, periods))),
+      shown.total.errors > 0 && el("p", { class: "hint", key: "repeated", text: REPEATED }),
       shown.since && el("p", { class: "hint", key: "since", text: `The history begins on ${shown.since}.` }),
     ].filter(Boolean));
   }

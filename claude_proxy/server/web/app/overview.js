@@ -1,7 +1,7 @@
 // The view "Overview": whether all is well, what to do, what runs now, what it costs, and the worst of the pool.
 
 import { el, fill, svg } from "./dom.js";
-import { count, dated, grade, limit, percent, short, time, tokens, usd, whole } from "./format.js";
+import { REPEATED, count, dated, grade, limit, percent, short, time, tokens, usd, whole } from "./format.js";
 import { bar, binding, fullest, isUsed, outlook, roomOf, stateInWords, worstFirst } from "./pool.js";
 
 const BRIEF = 8;
@@ -160,6 +160,7 @@ function models(app) {
         el("td", { class: row.today.errors ? "bad" : "", text: whole.format(row.today.errors) }), el("td", { text: whole.format(row.week.requests) })))
         : [el("tr", {}, el("td", { colspan: 5, class: "soft", text: "nothing yet" }))])))),
     rows.length > 0 && el("p", { class: "hint", text: "7 days: today and the six days before. In the history, 7 days are the 168 hours until now." }),
+    rows.some((row) => row.today.errors) && el("p", { class: "hint", text: REPEATED }),
   ];
 }
 

@@ -6,7 +6,7 @@ import { count, grade, relative, time } from "./format.js";
 const RANKS = ["rejected", "expired", "rate-limited", "paused", "partly rate-limited", "usable"];
 const NEVER = 1e15;
 // What the last error of a rejected credential says, and what is said of it once its cooldown has ended.
-const REJECTION = /^the (account|credential) was rejected/;
+const REJECTION = /^the (account|credential) (was rejected|has a billing problem)/;
 const UNTRIED = "not used since it was rejected";
 
 // The credentials that need an operator, or are fullest, first; a paused one is before those that are used.
@@ -45,7 +45,7 @@ export function stateInWords(one, now) {
   if (state.name === "expired") return { words: "its login has expired", kind: "bad" };
   if (whole) return { words: state.name === "rejected" ? `rejected; ${nextTest(one, whole, now)}` : `${state.name} until ${time(whole.until, now)}`, kind: "bad" };
   if (state.cooldowns.length === 0) return isUntried(one) ? { words: `usable, ${UNTRIED}`, kind: "warn" } : { words: "usable", kind: "good" };
-  return { words: `rate-limited for ${state.cooldowns.map((cooldown) => cooldown.scope).join(", ")}`, kind: "warn" };
+  return { words: `${state.name} for ${state.cooldowns.map((cooldown) => cooldown.scope).join(", ")}`, kind: "warn" };
 }
 
 // Each reason why a credential is not used, with its scope, its end and, if known, since when.
@@ -59,7 +59,8 @@ export function reasons(one, now) {
     return { what, words: `${end}: ${cooldown.reason}`, kind: cooldown.scope ? "warn" : "bad" };
   });
   if (closed) lines.unshift({ what: closed, words: "", kind: state.name === "paused" ? "warn" : "bad" });
-  else if (!state.cooldowns.some((cooldown) => !cooldown.scope)) lines.unshift(isUntried(one) ? { what: "usable", words: `, ${UNTRIED}`, kind: "warn" } : { what: "usable", words: "", kind: "good" });
+  else if (state.cooldowns.length === 0) lines.push(isUntried(one) ? { what: "usable", words: `, ${UNTRIED}`, kind: "warn" } : { what: "usable", words: "", kind: "good" });
+  else if (state.cooldowns.every((cooldown) => cooldown.scope)) lines.unshift({ what: state.name, words: "", kind: "warn" });
   return lines;
 }
 
