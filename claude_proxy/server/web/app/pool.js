@@ -5,8 +5,9 @@ import { count, grade, relative, time } from "./format.js";
 
 const RANKS = ["rejected", "expired", "rate-limited", "paused", "partly rate-limited", "usable"];
 const NEVER = 1e15;
-// What the last error of a rejected credential says, and what is said of it once its cooldown has ended.
+// What the last error of a rejected credential says, of those what an unpaid account has, and what is said once its cooldown has ended.
 const REJECTION = /^the (account|credential) (was rejected|has a billing problem)/;
+const UNPAID = /billing problem|no credit left/;
 const UNTRIED = "not used since it was rejected";
 
 // The credentials that need an operator, or are fullest, first; a paused one is before those that are used.
@@ -64,10 +65,10 @@ export function reasons(one, now) {
   return lines;
 }
 
-// When a rejected credential is tried again, and what it needs to work; a new token does not cure a billing problem.
+// When a rejected credential is tried again, and what it needs to work; a new token does not cure an unpaid account.
 function nextTest(one, { until, reason }, now) {
   const needed = one.login ? "login" : one.kind === "API key" ? "key" : "token";
-  return `tried again at ${time(until, now)}${reason.includes("billing problem") ? "" : `; needs a new ${needed}`}`;
+  return `tried again at ${time(until, now)}${UNPAID.test(reason) ? "" : `; needs a new ${needed}`}`;
 }
 
 // Whether a credential was rejected, and has reported no window since: every good response of a plan reports its windows.
