@@ -202,7 +202,7 @@ def test_the_pages_are_for_administrators(proxy):
 
 def test_the_other_routes_stay_closed(proxy):
     """With a database, too, no route is open that the header policy does not cover."""
-    for path in ("/bedrock/model/x/invoke", "/mcp", "/openapi.json", "/credentials"):
+    for path in ("/vertex_ai/v1/x", "/mcp", "/openapi.json", "/credentials"):
         for token in (new_key(proxy), MASTER_KEY):
             assert error(proxy.ask(question("demo"), path, token)) == (404, "not_found_error"), path
 
