@@ -182,4 +182,12 @@ def test_the_real_client(proxy, browser, upstream, tmp_path):
             client.ask(f"The {number}. question", f"● {model.words}")
         assert len(proxy.provider.refresh_tokens) > issued + 1
         proxy.provider.change(anna=None)
-        client.ask("And now?", "Please run /login")
+        client.type("And now?")
+        proxy.logged("the sign-in of user anna@example.com ended: 127.0.0.1")
+        # The other worker learns of the end within a second, so it may still answer the first of these.
+        for words in ("And then?", "And later?"):
+            with contextlib.suppress(RuntimeError):
+                client.type(words)
+                client.terminal.wait_for("Please run /login", 5)
+                break
+        client.ask("And at last?", "Please run /login")
