@@ -41,7 +41,7 @@ from claude_proxy.proxy.relay import Renaming, StreamEditor
 from claude_proxy.proxy.request import Request, parse_body, read_view
 from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.secret import Secret
-from claude_proxy.server.budget_routes import read_change
+from claude_proxy.server.budget_routes import MAX_UNTIL, read_change
 from claude_proxy.server.gateway import body_for_litellm, canonical_route
 from claude_proxy.server.signin_routes import DESCRIPTIONS, DEVICE, REVOKE, TOKEN, SignInRoutes
 from claude_proxy.signin import device_codes
@@ -444,12 +444,14 @@ def telemetry(body: bytes, coding: str = "") -> None:
 def budget_change(raw: bytes) -> None:
     """A change is refused with 400, or it is of one scope, and its amounts are whole numbers above 0, or none."""
     try:
-        scope, limits = read_change(raw)
+        scope, limits, until = read_change(raw)
     except Refused as refused:
         assert refused.status == 400  # noqa: PT017 - whether it is raised is the input's choice
         return
     assert scope == "all" or scope.startswith(("user:", "group:"))
     assert scope.isprintable()
+    assert isinstance(until, str)
+    assert len(until) <= MAX_UNTIL
     assert all(amount is None or (isinstance(amount, int) and 0 < amount <= 10**15) for amount in limits.values())
 
 
