@@ -59,7 +59,10 @@ def test_what_happens_is_shown(start_proxy: Callable[..., Proxy], upstream: up.U
     terminal.send("r")
     terminal.wait_for("o overview", quiet=0.2)
     terminal.resize(120, 30)
-    terminal.wait_for("q quit", quiet=0.2)
+    for _ in range(50):  # a picture of the old size may have been on its way
+        terminal.wait_for("q quit", quiet=0.2)
+        if len(terminal.screen.text.splitlines()[0]) == 120:
+            break
     assert len(terminal.screen.text.splitlines()[0]) == 120
     proxy.stop()
     terminal.wait_for("No proxy responds", quiet=0.2)
