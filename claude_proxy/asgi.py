@@ -1,4 +1,4 @@
-"""ASGI types, and the encoding of response headers."""
+"""ASGI types, the encoding of response headers, and errors in another format."""
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol
@@ -23,6 +23,39 @@ class Cut(Protocol):
 
 WhenCut = Callable[[Cut], None]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+# Returns the headers that an error has in another format, and its body, from its status and body.
+Reshape = Callable[[int, bytes], tuple[Headers, bytes]]
+
+
+class ReshapedErrors:
+    """ASGI ``send`` that gives errors another format, in which they replace headers of the same name; all else passes."""
+
+    def __init__(self, send: Send, reshape: Reshape) -> None:
+        self._send = send
+        self._reshape = reshape
+        self._start: Message | None = None
+        self._body = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        """Send a message, or hold the start of an error until its body is complete."""
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._start = message
+            return
+        if self._start is None:
+            await self._send(message)
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body", False):
+            return
+        start, self._start = self._start, None
+        more, body = self._reshape(start["status"], bytes(self._body))
+        own = encoded([*more, ("content-length", str(len(body)))])
+        names = {name for name, _ in own}
+        kept = [pair for pair in start["headers"] if pair[0].lower() not in names]
+        await self._send({**start, "headers": [*kept, *own]})
+        await self._send({**message, "body": body})
 
 
 def encoded(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -11,7 +11,7 @@ from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers.cloud_routes import Action, Cloud, CloudCall
 from claude_proxy.proxy.plan import no_price_needed
 from claude_proxy.server.bodies import BodyBudget
-from claude_proxy.server.cloud_door import CloudDoor, ShapedErrors, named
+from claude_proxy.server.cloud_door import CloudDoor, named
 from claude_proxy.server.doors import Head
 from claude_proxy.upstream.headers import read
 
@@ -112,7 +112,7 @@ async def test_what_is_no_error():
         {"type": "http.response.body", "body": b"a", "more_body": True},
         {"type": "http.response.body", "body": b"b"},
     ]
-    shaped = ShapedErrors(Cloud.BEDROCK, send)
+    shaped = door().in_format("/bedrock/model/x/invoke", send)
     for message in messages:
         await shaped(message)
     assert sent == messages

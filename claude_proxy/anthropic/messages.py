@@ -5,10 +5,12 @@ Values in, values out. Inputs are not modified; a function that changes nothing 
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_proxy.anthropic import search_blocks
+from claude_proxy.anthropic.errors import Refused
 
 Body = Mapping[str, Any]
 Messages = list[dict[str, Any]]
@@ -47,6 +49,25 @@ def for_provider(body: Body) -> dict[str, Any]:
         # LiteLLM itself calls tools of type "mcp" on any server that the client names, and fails on a tool that is no object.
         seen["tools"] = [tool for tool in seen["tools"] if isinstance(tool, dict) and tool.get("type") != "mcp"]
     return seen
+
+
+def parsed_object(raw: bytes) -> dict[str, Any]:
+    """Parse the body of a request; raise ``Refused`` with 400 if it is not a JSON object whose numbers can be written again."""
+    try:
+        body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        raise Refused(400, "The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "The body should be a JSON object.")
+    return body
+
+
+def _finite(text: str) -> float:
+    """Return a number; raise ``ValueError`` if JSON cannot represent it or it is too large to be written again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def is_deeper_than(value: object, limit: int) -> bool:

@@ -30,11 +30,20 @@ class AttemptRefused(litellm.BadRequestError):  # type: ignore[misc]  # LiteLLM'
         super().__init__(message=message, model="", llm_provider="")
 
 
-class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
+class HandlerWithoutHttp(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
+    """LiteLLM's HTTP handler without a client, which its constructor would build for every request."""
+
+    def __init__(self) -> None:
+        self._client = None  # read by the base class's destructor
+        self._owns_client = False
+        self.timeout = None
+        self.event_hooks = None
+
+
+class LaneClient(HandlerWithoutHttp):
     """Makes LiteLLM's attempt on the lane that all other requests use, and gives LiteLLM a copy for its records.
 
-    ``fields`` is the request as LiteLLM has it, for a provider other than Claude. The base class's constructor is not called,
-    because it would build an HTTP client for every request.
+    ``fields`` is the request as LiteLLM has it, for a provider other than Claude.
     """
 
     def __init__(
@@ -46,15 +55,12 @@ class LaneClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is 
         *,
         model: str = "",
     ) -> None:
+        super().__init__()
         self._serving = serving
         self._model = model
         self._entrance = entrance
         self._deployment = deployment
         self._fields = fields
-        self._client = None  # read by the base class's destructor
-        self._owns_client = False
-        self.timeout = None
-        self.event_hooks = None
 
     async def post(self, url: str, **_: Any) -> httpx.Response:
         """Return a copy of the client's response, or of what LiteLLM sends to the client; raise LiteLLM's errors."""

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
-from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
 from claude_proxy.anthropic.errors import Refused, error_message
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.asgi import Headers, Message
 from claude_proxy.config.deployments import Deployment
 from claude_proxy.credentials.redaction import Redactor
+from claude_proxy.litellm.lane_client import HandlerWithoutHttp
 from claude_proxy.proxy.entrance import Entrance
 from claude_proxy.proxy.lanes.attempt import STREAM
 from claude_proxy.proxy.outcome import Outcome
@@ -79,23 +79,19 @@ class Pipe(httpx.AsyncByteStream):
             await asyncio.wait({self.work})
 
 
-class PipeClient(AsyncHTTPHandler):  # type: ignore[misc]  # LiteLLM's class is untyped
+class PipeClient(HandlerWithoutHttp):
     """Makes LiteLLM's attempt on the lane of a deployment with the Messages format, as a request of the client's user.
 
-    Of LiteLLM's request, the body and a few headers are sent. Claude is asked with an API key alone. The base class's
-    constructor is not called, because it would build an HTTP client for every request.
+    Of LiteLLM's request, the body and a few headers are sent. Claude is asked with an API key alone.
     """
 
     def __init__(self, serving: Serving, entrance: Entrance, deployment: Deployment, redactor: Redactor, *, model: str) -> None:
+        super().__init__()
         self._serving = serving
         self._entrance = entrance
         self._deployment = deployment
         self._redactor = redactor
         self._model = model
-        self._client = None  # read by the base class's destructor
-        self._owns_client = False
-        self.timeout = None
-        self.event_hooks = None
 
     async def post(
         self,

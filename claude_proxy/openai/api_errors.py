@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from claude_proxy.anthropic.errors import SEND_TOKEN, error_message, error_type
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.anthropic.sse import json_object
-from claude_proxy.asgi import Message, Send
+from claude_proxy.asgi import Headers, Message, ReshapedErrors, Send
 from claude_proxy.openai.api_requests import Api
 from claude_proxy.openai.provider_words import unreachable, words_of_provider
 from claude_proxy.providers.returned import BROKEN_OFF
@@ -91,31 +91,19 @@ def last_event(api: Api, model: str, body: bytes) -> bytes:
     return chat_event(body)
 
 
-class ErrorFormat:
+class ErrorFormat(ReshapedErrors):
     """ASGI ``send`` that gives errors OpenAI's shape; other responses pass, without headers for Claude Code."""
 
     def __init__(self, send: Send) -> None:
-        self._send = send
-        self._start: Message | None = None
-        self._body = bytearray()
+        super().__init__(send, _reshaped)
 
     async def __call__(self, message: Message) -> None:
-        """Send a message, or keep it until the error is complete."""
+        """Send a message, or hold it until the error is complete."""
         if message["type"] == "http.response.start":
             kept = [pair for pair in message["headers"] if not pair[0].startswith(HIDDEN_HEADERS)]
             message = {**message, "headers": kept}
-            if int(message["status"]) >= 400:
-                self._start = message
-                return
-        if self._start is None:
-            await self._send(message)
-            return
-        self._body += message.get("body", b"")
-        if message.get("more_body", False):
-            return
-        start, self._start = self._start, None
-        body = json.dumps({"error": error_object(bytes(self._body), int(start["status"]))}).encode()
-        kept = [(name, value) for name, value in start["headers"] if name not in (b"content-length", b"content-type")]
-        named = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self._send({**start, "headers": [*named, *kept]})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await super().__call__(message)
+
+
+def _reshaped(status: int, body: bytes) -> tuple[Headers, bytes]:
+    return [("content-type", "application/json")], json.dumps({"error": error_object(body, status)}).encode()

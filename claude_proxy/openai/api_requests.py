@@ -8,13 +8,12 @@ Four rules:
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
 from claude_proxy.anthropic.errors import Refused
-from claude_proxy.anthropic.messages import is_deeper_than
+from claude_proxy.anthropic.messages import is_deeper_than, parsed_object
 from claude_proxy.anthropic.request_view import MAX_DEPTH
 from claude_proxy.providers.fetching import FetchHosts, is_safe
 from claude_proxy.providers.model_names import is_name
@@ -80,12 +79,7 @@ BUCKETS = ("gs://", "s3://")
 
 def parsed(raw: bytes, api: Api) -> dict[str, Any]:
     """Parse a request; raise ``Refused`` if it is not a JSON object with a model and a conversation."""
-    try:
-        body = json.loads(raw, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
-        raise Refused(400, "The body is not JSON.") from None
-    if not isinstance(body, dict):
-        raise Refused(400, "The body should be a JSON object.")
+    body = parsed_object(raw)
     if not isinstance(body.get("model"), str) or not is_name(body["model"]) or not body["model"]:
         raise Refused(400, "model: should be the name of a model.")
     content = api.value.content
@@ -197,13 +191,6 @@ def _may_be_fetched(address: Any, hosts: FetchHosts) -> bool:
         return False
     # LiteLLM (1.106.2) looks for a URL anywhere in a data URL.
     return hosts.allow(address) or (address.startswith("data:") and "://" not in address)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
 
 
 def written(body: Mapping[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, Refused
 from claude_proxy.anthropic.file_references import files_named_by
-from claude_proxy.anthropic.messages import is_deeper_than, to_json
+from claude_proxy.anthropic.messages import is_deeper_than, parsed_object, to_json
 from claude_proxy.anthropic.request_view import MAX_DEPTH
 from claude_proxy.anthropic.token_estimate import FRAME_TOKENS, texts_of
 from claude_proxy.anthropic.usage import Usage
@@ -19,7 +19,6 @@ from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.users import folded
 from claude_proxy.providers.model_names import is_name, served_name
 from claude_proxy.proxy.plan import plan
-from claude_proxy.proxy.request import finite
 from claude_proxy.proxy.rotation import TAGS
 
 BATCH = "batch"
@@ -59,12 +58,7 @@ class Batch:
 
 def parsed_batch(raw: bytes) -> dict[str, Any]:
     """Return the body of a batch in which each request names a model; raise ``Refused`` with the place of what is wrong."""
-    try:
-        body = json.loads(raw, parse_float=finite, parse_constant=finite)
-    except (ValueError, RecursionError):
-        raise Refused(400, "The body is not JSON.") from None
-    if not isinstance(body, dict):
-        raise Refused(400, "The body should be a JSON object.")
+    body = parsed_object(raw)
     requests = body.get("requests")
     if not isinstance(requests, list) or not 0 < len(requests) <= MAX_REQUESTS:
         raise Refused(400, f"requests: Input should be a list of 1 to {MAX_REQUESTS} requests")

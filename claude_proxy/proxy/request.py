@@ -1,13 +1,11 @@
 """One request of a client, immutable."""
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from claude_proxy.anthropic.errors import Refused
-from claude_proxy.anthropic.messages import is_deeper_than, to_json
+from claude_proxy.anthropic.messages import is_deeper_than, parsed_object, to_json
 from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.anthropic.request_view import MAX_DEPTH, RequestView, tags_in, view
 from claude_proxy.asgi import Headers
@@ -128,12 +126,7 @@ def read_view(raw: bytes, weigh: Callable[[], None] = _nothing) -> RequestView:
 
 def parse_body(raw: bytes) -> dict[str, Any]:
     """Parse a Messages request; raise ``Refused`` if it is not a JSON object with a model."""
-    try:
-        body = json.loads(raw, parse_float=finite, parse_constant=finite)
-    except (ValueError, RecursionError):
-        raise Refused(400, "The body is not JSON.") from None
-    if not isinstance(body, dict):
-        raise Refused(400, "The body should be a JSON object.")
+    body = parsed_object(raw)
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Refused(400, "model: Field required")
     if not is_name(body["model"]):
@@ -146,11 +139,3 @@ def parse_body(raw: bytes) -> dict[str, Any]:
     if is_deeper_than(body, MAX_DEPTH):
         raise Refused(400, f"The body has more than {MAX_DEPTH} nested lists and objects.")
     return body
-
-
-def finite(text: str) -> float:
-    """Return a number; raise ``ValueError`` if JSON cannot represent it or it is too large to be written again."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number

@@ -9,7 +9,7 @@ import msgspec
 from claude_proxy.access.routes import Caller, Role
 from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, Refusal, Refused, send_refusal
 from claude_proxy.anthropic.request_view import RequestView
-from claude_proxy.asgi import Message, Receive, Scope, Send
+from claude_proxy.asgi import Receive, ReshapedErrors, Scope, Send
 from claude_proxy.config.models import ActiveConfig
 from claude_proxy.credentials.redaction import Redactor
 from claude_proxy.providers import cloud_errors
@@ -67,7 +67,7 @@ class CloudDoor:
 
     def in_format(self, route: str, send: Send) -> Send:
         """Return a ``send`` that gives errors the shape of the route's cloud."""
-        return ShapedErrors(cloud_of(route) or Cloud.BEDROCK, send)
+        return ReshapedErrors(send, functools.partial(cloud_errors.shaped, cloud_of(route) or Cloud.BEDROCK))
 
     async def serve(self, scope: Scope, head: Head, memory: HeldBody, receive: Receive, send: Send) -> None:
         """Respond in the form that the cloud's client expects."""
@@ -140,34 +140,6 @@ class CloudDoor:
         if outcome.refusal is not None:
             outlet.journal.record_failed()
             await outlet.refuse(outcome.refusal)
-
-
-class ShapedErrors:
-    """ASGI ``send`` that gives errors the cloud's shape; everything else passes unchanged."""
-
-    def __init__(self, cloud: Cloud, send: Send) -> None:
-        self._cloud = cloud
-        self._send = send
-        self._start: Message | None = None
-        self._body = b""
-
-    async def __call__(self, message: Message) -> None:
-        """Send a message, or hold the start of an error until its body is complete."""
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            self._start = message
-            return
-        if self._start is None:
-            await self._send(message)
-            return
-        self._body += message.get("body", b"")
-        if message.get("more_body", False):
-            return
-        start, self._start = self._start, None
-        more, body = cloud_errors.shaped(self._cloud, start["status"], self._body)
-        headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
-        own = [(name.encode(), value.encode()) for name, value in [*more, ("content-length", str(len(body)))]]
-        await self._send({**start, "headers": [*headers, *own]})
-        await self._send({**message, "body": body})
 
 
 def named(call: CloudCall, raw: bytes) -> CloudCall:

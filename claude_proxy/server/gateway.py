@@ -164,8 +164,9 @@ class Gateway:
             return
         client = header_policy.read(sent)
         try:
-            caller = await self._caller(client, method, route, scope["query_string"].decode("latin-1"))
-            self._check_browser(caller, method, route, sent)
+            query = scope["query_string"].decode("latin-1")
+            caller = await self._caller(client, method, route, query, of_door=door is not None)
+            self._check_browser(caller, method, route, sent, of_door=door is not None)
             check_mode(client.mode)
         except Refused as refused:
             if not is_login_attempt(method, route, client):
@@ -357,8 +358,8 @@ class Gateway:
             current.reset(token)
         return entrance.outcome(litellm_response.outcome())
 
-    async def _caller(self, client: header_policy.Client, method: str, route: str, query: str) -> Caller:
-        """Identify the caller; raise ``Refused`` if the request is not allowed."""
+    async def _caller(self, client: header_policy.Client, method: str, route: str, query: str, *, of_door: bool) -> Caller:
+        """Identify the caller; raise ``Refused`` if the request is not allowed. A door's routes are for all callers."""
         # Managed settings wait for nothing: a late answer can keep Claude Code from starting.
         if self._loaded is not None and (method, route) not in CLIENT_ROUTES and sends_access_token(client):
             await self._loaded()  # else the first requests after a start could be those of a sign-in that has ended
@@ -366,7 +367,7 @@ class Gateway:
         is_virtual = caller.role is Role.KEY
         if is_virtual and caller.token and (method, route) not in MODEL_ROUTES:
             caller = Caller(Role.ADMIN, caller.token, ADMIN_NAME) if await self._is_session(caller.token) else caller
-        if self._door(method, route) is None:
+        if not of_door:
             check_route(caller, method, route, query, database=self._settings.database_url is not None)
         # An unverified key could be any text; access tokens, which change every hour, are recognized by their form.
         if not is_virtual and caller.signed_in is None:
@@ -378,10 +379,10 @@ class Gateway:
             return None
         return next((door for door in self._doors if door.serves(method, route)), None)
 
-    def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers) -> None:
+    def _check_browser(self, caller: Caller, method: str, route: str, sent: Headers, *, of_door: bool) -> None:
         """Raise ``Refused`` for a request of another site's page: to an open proxy, or to change the pool."""
         if (method, route) in OWN_CHANGES:
             check_own_page(sent)
         if caller.role is Role.OPEN:
             names = {self._settings.host.lower(), self._settings.domain.lower()}
-            check_browser(method, route, sent, names, reaches_model=self._door(method, route) is not None)
+            check_browser(method, route, sent, names, reaches_model=of_door)
