@@ -141,8 +141,9 @@ bench: install  ## measure this proxy beside LiteLLM alone: docs/BENCHMARKS.md; 
 	@$(BIN)/python -m $(if $(SWITCHES),benchmarks.switches,$(if $(WATCHED),benchmarks.watched --write,benchmarks.run --output docs/BENCHMARKS.md $(if $(PEERS),--peers) $(BENCH_ARGS)))
 
 # Two cores are enough; what else runs on them shows in the latencies.
-soak: install  ## run streams through one worker for a long time, then floods: make soak MINUTES=10 STREAMS=200 writes docs/LOAD.md
-	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) --streams $(or $(STREAMS),200) --write
+soak: install  ## run streams through one worker for a long time, then floods: make soak MINUTES=10 STREAMS=200 writes docs/LOAD.md; WORKERS=2 and REPLICAS=2, with a Redis of its own
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) --streams $(or $(STREAMS),200) \
+		--workers $(or $(WORKERS),1) --replicas $(or $(REPLICAS),1) --write
 
 simulate: install  ## simulate a week of forty users on 5 and on 20 accounts: docs/SIMULATION.md
 	@$(BIN)/python -m benchmarks.simulate --write

@@ -55,14 +55,19 @@ class Audit:
     all_rate_limited: int
 
 
-def audit(outcomes: Sequence[Outcome], ledger: Sequence[Arrival], credentials: Collection[str]) -> Audit:
-    """Return the result of a whole run, after all requests have ended."""
+def audit(
+    outcomes: Sequence[Outcome], ledger: Sequence[Arrival], credentials: Collection[str], shared_within: float = 0.0
+) -> Audit:
+    """Return the result of a whole run, after all requests have ended.
+
+    ``shared_within`` is the number of seconds after which all processes know of a cooldown that one of them has learned of.
+    """
     by_number: dict[int, list[Arrival]] = {}
     for arrival in ledger:
         if arrival.credential:  # the other entries are the ends of responses
             by_number.setdefault(arrival.number, []).append(arrival)
     ends = {outcome.number: outcome.ended for outcome in outcomes}
-    cooldowns = list(_cooldowns(by_number, ends))
+    cooldowns = list(_cooldowns(by_number, ends, shared_within))
     judged = {
         outcome.number: _judged(outcome, by_number.get(outcome.number, []), cooldowns, credentials) for outcome in outcomes
     }
@@ -129,7 +134,7 @@ def _moments_of_none(cooldowns: Sequence[Cooldown], credentials: Collection[str]
     return found
 
 
-def _cooldowns(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> Iterator[Cooldown]:
+def _cooldowns(by_number: dict[int, list[Arrival]], ends: dict[int, float], shared_within: float) -> Iterator[Cooldown]:
     """Yield the cooldowns. The proxy knows of a cooldown when it tries another credential, or has responded to the client.
 
     From that moment it may apply the whole ``retry-after``, and the whole quarantine again for each rejected request.
@@ -141,7 +146,7 @@ def _cooldowns(by_number: dict[int, list[Arrival]], ends: dict[int, float]) -> I
                 left = arrival.until - arrival.at
                 at_most = QUARANTINE_SECONDS if arrival.outcome == REFUSED else max(1.0, math.ceil(left))
                 at_latest = max(arrival.at, after) + at_most
-                yield Cooldown(arrival.credential, arrival.scope, arrival.at, after, arrival.until, at_latest)
+                yield Cooldown(arrival.credential, arrival.scope, arrival.at, after + shared_within, arrival.until, at_latest)
 
 
 def _asked_cooling_down(ledger: Sequence[Arrival], cooldowns: Sequence[Cooldown]) -> Iterator[str]:

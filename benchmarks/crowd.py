@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -66,9 +66,12 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Crowd:
-    """A number of clients at one proxy. ``outcomes`` and ``delays`` collect their results."""
+    """A number of clients. ``outcomes`` and ``delays`` collect their results.
 
-    url: str
+    Each sends its requests to the proxies at ``urls`` in turn, as a load balancer would that knows no session.
+    """
+
+    urls: Sequence[str]
     token: str
     clients: int
     pieces: tuple[int, int] = (30, 60)
@@ -141,7 +144,8 @@ class Crowd:
         self.streaming += streams
         self.most_streaming = max(self.most_streaming, self.streaming)
         try:
-            async with http.post(f"{self.url}/v1/messages", data=body, headers=headers) as response:
+            url = self.urls[(client + turn) % len(self.urls)]
+            async with http.post(f"{url}/v1/messages", data=body, headers=headers) as response:
                 await received.read(response)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             received.failed(error)

@@ -50,6 +50,21 @@ def sample(pid: int, at: float, folder: Path | None = None) -> Sample:
     )
 
 
+def together(samples: Sequence[Sample]) -> Sample:
+    """Return the sum of several processes' samples, which share one folder of state files; the first one's moment."""
+    first, sums = samples[0], [sum(values) for values in zip(*(one[1:-1] for one in samples), strict=True)]
+    return Sample(first.at, *sums, first.state_bytes)  # type: ignore[arg-type]  # the sums of integers are integers
+
+
+def with_children(pid: int) -> list[int]:
+    """Return a process and all processes below it."""
+    found = [pid]
+    for one in found:
+        with suppress(FileNotFoundError):  # ended in the meantime
+            found += map(int, Path(f"/proc/{one}/task/{one}/children").read_text(encoding="ascii").split())
+    return found
+
+
 def connections(pid: int, port: int) -> int:
     """Return the number of a process's connections with this port at either end.
 

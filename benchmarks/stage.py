@@ -1,7 +1,8 @@
-"""The soak test's processes: an upstream and a proxy with one worker, started as a user would start them."""
+"""The soak test's processes: an upstream and one or more proxies, started as a user would start them."""
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,12 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
 
-from benchmarks.measure import Sample, connections, sample
+from benchmarks.measure import Sample, connections, sample, together, with_children
 from benchmarks.simulated_limits import QUARANTINE_SECONDS, Arrival
 from claude_proxy.upstream.client import IDLE_SECONDS
 from conformance.proxies import ROOT, Process, free_port
@@ -25,43 +26,93 @@ CREDENTIALS = tuple(f"sk-ant-oat01-made-up-{number}" for number in range(1, 7))
 CRASH = "Fatal Python error"
 
 
-class Stage:
-    """The running processes. ``other_url`` is the upstream's port for providers other than Claude."""
+class Scale(NamedTuple):
+    """How many processes serve: so many replicas, which share their state through Redis, with so many workers each."""
 
-    def __init__(self, home: Path, *, all_rate_limited_every: float, idle_seconds: float) -> None:
-        self.home = home
+    workers: int = 1
+    replicas: int = 1
+
+    @property
+    def words(self) -> str:
+        """The scale in words."""
+        workers = "one worker" if self.workers == 1 else f"{self.workers} workers"
+        return workers if self.replicas == 1 else f"{self.replicas} replicas of {workers}"
+
+    @property
+    def shared_within(self) -> float:
+        """The number of seconds after which every process knows of a cooldown."""
+        return 0.0 if self == ONE_WORKER else 1.0
+
+
+ONE_WORKER = Scale()
+
+
+class Stage:
+    """The running processes. ``proxy`` is the first replica; ``other_url`` is the upstream's port for other providers."""
+
+    def __init__(self, home: Path, scale: Scale, *, all_rate_limited_every: float, idle_seconds: float) -> None:
+        self.home, self.scale = home, scale
+        self._redis: subprocess.Popen[bytes] | None = None
+        self.proxies: list[Process] = []
         command = [sys.executable, "-m", "benchmarks.soak_upstream", "--all-rate-limited-every", str(all_rate_limited_every)]
         self._upstream = subprocess.Popen(  # noqa: S603 - the command is this module's
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         claude, other = json.loads(self._upstream.stdout.readline() if self._upstream.stdout else "")
         self.claude_url, self.other_url = f"http://127.0.0.1:{claude}", f"http://127.0.0.1:{other}"
-        self._port = port = free_port()
-        _write_config(home, self.other_url)
         tokens = ",".join(f"{token.rsplit('-', 1)[1]}={token}" for token in CREDENTIALS)
         variables = {
-            "PORT": str(port),
             "PROXY_STATIC_TOKEN": TOKEN,
             "LITELLM_MASTER_KEY": MASTER_KEY,
             "ANTHROPIC_API_BASE": self.claude_url,
             "CLAUDE_OAUTH_TOKENS": tokens,
             "CLAUDE_TOKEN_QUARANTINE_SECONDS": str(QUARANTINE_SECONDS),
-            "NUM_WORKERS": "1",
+            "NUM_WORKERS": str(scale.workers),
         }
+        if scale.replicas > 1:
+            variables["REDIS_URL"] = self._start_redis()
         idle = f"from claude_proxy.upstream import client; client.IDLE_SECONDS = {idle_seconds!r}"
-        serve = f"from claude_proxy.cli.main import main; main({['--project', str(home), 'serve']!r})"
-        self.proxy = Process(home, [sys.executable, "-c", f"{idle}\n{serve}"], port, variables)
+        for number in range(scale.replicas):
+            folder, port = home / f"replica-{number}" if number else home, free_port()
+            _write_config(folder, self.other_url)
+            serve = f"from claude_proxy.cli.main import main; main({['--project', str(folder), 'serve']!r})"
+            command = [sys.executable, "-c", f"{idle}\n{serve}"]
+            self.proxies.append(Process(folder, command, port, variables | {"PORT": str(port)}))
+        self.proxy = self.proxies[0]
         self.started = time.monotonic()
 
+    def _start_redis(self) -> str:
+        """Start a Redis that keeps nothing on disk; return its URL."""
+        program, port = shutil.which("redis-server"), free_port()
+        if program is None:
+            raise SystemExit("redis-server is not installed; several replicas share their state through it")
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - the command is this module's
+        return f"redis://127.0.0.1:{port}/0"
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses of all replicas."""
+        return [proxy.url for proxy in self.proxies]
+
+    def _pids(self) -> list[int]:
+        return [pid for proxy in self.proxies for pid in with_children(proxy.pid)]
+
     def sample(self) -> Sample:
-        """Measure the proxy's process."""
-        return sample(self.proxy.pid, time.monotonic() - self.started, self.home / ".state")
+        """Measure the proxies' processes together."""
+        at = time.monotonic() - self.started
+        return together([sample(pid, at, self.home / ".state") for pid in self._pids()])
 
     def connections(self) -> tuple[int, int, int]:
-        """Return the number of the proxy's connections: with clients, with Claude, with other providers."""
-        ports = (self._port, *(int(url.rpartition(":")[2]) for url in (self.claude_url, self.other_url)))
-        clients, claude, others = (connections(self.proxy.pid, port) for port in ports)
-        return clients, claude, others
+        """Return the number of the proxies' connections: with clients, with Claude, with other providers."""
+        pids = self._pids()
+        clients = [int(url.rpartition(":")[2]) for url in self.urls]
+        claude, other = (int(url.rpartition(":")[2]) for url in (self.claude_url, self.other_url))
+
+        def count(*ports: int) -> int:
+            return sum(connections(pid, port) for pid in pids for port in ports)
+
+        return count(*clients), count(claude), count(other)
 
     async def watch(self, samples: list[Sample]) -> None:
         """Measure the process once a second, until cancelled."""
@@ -81,12 +132,22 @@ class Stage:
 
     @property
     def log(self) -> str:
-        """The proxy's whole output."""
-        return self.proxy.log.read_text(encoding="utf-8", errors="replace")
+        """The proxies' whole output."""
+        return "".join(proxy.log.read_text(encoding="utf-8", errors="replace") for proxy in self.proxies)
+
+    def wait_ready(self) -> None:
+        """Wait until every proxy serves."""
+        for proxy in self.proxies:
+            proxy.wait_ready()
+        self.started = time.monotonic()
 
     def stop(self) -> None:
-        """End both processes."""
-        self.proxy.stop()
+        """End all processes."""
+        for proxy in self.proxies:
+            proxy.stop()
+        if self._redis:
+            self._redis.terminate()
+            self._redis.wait()
         if self._upstream.stdin:
             self._upstream.stdin.close()
         try:
@@ -106,14 +167,20 @@ class Stage:
 
 @contextmanager
 def stage(
-    *, all_rate_limited_every: float = 90.0, idle_seconds: float = IDLE_SECONDS, home: Path | None = None
+    scale: Scale = ONE_WORKER,
+    *,
+    all_rate_limited_every: float = 90.0,
+    idle_seconds: float = IDLE_SECONDS,
+    home: Path | None = None,
 ) -> Iterator[Stage]:
-    """Start both, wait until the proxy serves, and end both. It keeps idle connections to Claude for ``idle_seconds``."""
+    """Start everything, wait until it serves, and end it.
+
+    A proxy with one worker keeps idle connections to Claude for ``idle_seconds``; others do so as long as usual.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        running = Stage(home or Path(folder), all_rate_limited_every=all_rate_limited_every, idle_seconds=idle_seconds)
+        running = Stage(home or Path(folder), scale, all_rate_limited_every=all_rate_limited_every, idle_seconds=idle_seconds)
         try:
-            running.proxy.wait_ready()
-            running.started = time.monotonic()
+            running.wait_ready()
             yield running
         finally:
             running.stop()

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +13,7 @@ from benchmarks import choose, measure, script, simulated_limits
 from benchmarks.audit import audit
 from benchmarks.crowd import ANSWERED, BROKEN, ERROR, NOTHING, WRONG, Outcome
 from benchmarks.simulated_limits import CUT, LIMITED, OVERLOADED, QUARANTINE_SECONDS, REFUSED, SERVED, Arrival
+from benchmarks.soak_report import with_section
 
 PLAN = script.Plan(7, 12, 1.0, tool=True, sent=5)
 POOL = ("a", "b")
@@ -207,3 +210,33 @@ def test_a_process_is_seen_with_what_it_holds_open():
             assert measure.connections(os.getpid(), port) == 2
             assert measure.sample(os.getpid(), 1.0).files == before.files + 2
         assert measure.sample(os.getpid(), 2.0).sockets == before.sockets
+
+
+def test_other_processes_have_a_moment_to_learn_of_a_cooldown():
+    """Within the time in which processes tell each other, another one may still use a credential; later none may."""
+    first = [arrival(result=LIMITED, until=9.0), arrival("b", at=0.6)]
+    known = [outcome(), outcome(2, sent=1.5, ended=2.0), outcome(3, sent=1.7, ended=2.0)]
+    soon, late = arrival(number=2, sent=1.5, at=1.55), arrival(number=3, sent=1.7, at=1.75)
+    assert audit(known, [*first, soon], POOL, shared_within=1.0).asked_cooling_down == ()
+    assert len(audit(known, [*first, soon, late], POOL, shared_within=1.0).asked_cooling_down) == 1
+
+
+def test_a_section_replaces_the_one_of_the_same_scale():
+    """Each scale has one section of the page, in the order in which they were first measured."""
+    page = with_section(with_section("# Load\n\nWhat it is.\n", "## One worker\n\nold\n"), "## 2 workers\n\nother\n")
+    assert page == "# Load\n\nWhat it is.\n\n## One worker\n\nold\n\n## 2 workers\n\nother\n"
+    assert with_section(page, "## One worker\n\nnew\n") == page.replace("old", "new")
+
+
+def test_processes_are_measured_together():
+    """The samples of all processes below one are added up, its own and its children's."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        pids = measure.with_children(os.getpid())
+        assert {os.getpid(), child.pid} <= {*pids}
+        one, two = (measure.sample(pid, 2.0) for pid in (os.getpid(), child.pid))
+        found = measure.together([one, two])
+        child.communicate(b"\n")
+    assert found == one._replace(
+        rss=one.rss + two.rss, cpu=one.cpu + two.cpu, files=one.files + two.files, sockets=one.sockets + two.sockets,
+        threads=one.threads + two.threads, waited=one.waited + two.waited,
+    )  # fmt: skip

@@ -12,6 +12,8 @@ from benchmarks import stage as stages
 from benchmarks.audit import audit
 from benchmarks.crowd import MODELS, Crowd
 from benchmarks.simulated_limits import LIMITED, REFUSED
+from benchmarks.soak_report import report
+from benchmarks.soak_result import Run
 from benchmarks.stage import CREDENTIALS, TOKEN, Stage, stage
 
 STREAMS = 200
@@ -32,18 +34,18 @@ def running() -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
-def run(running: Stage) -> soak.Run:
+def run(running: Stage) -> Run:
     return uvloop.run(soak.soak(running, STREAMS, SECONDS, floods=False, pieces=(20, 30), lasting=(5.0, 9.0)))
 
 
 def quick(running: Stage, clients: int, number: int) -> Crowd:
     """Clients whose answers take a moment; their requests are numbered from there on."""
-    return Crowd(running.proxy.url, TOKEN, clients, (8, 8), (0.5, 1.0), f"quick-{number}", number=number)
+    return Crowd(running.urls, TOKEN, clients, (8, 8), (0.5, 1.0), f"quick-{number}", number=number)
 
 
 def test_two_hundred_streams_lose_nothing(run):
     """With credentials failing over in between, every answer is whole and its own, or an error that the upstream made."""
-    print(soak.report(run, "this test"))
+    print(report(run, "this test"))
     assert run.audit.lost == ()
     assert run.audit.tried > STREAMS
     assert run.most_streaming > 0.8 * STREAMS

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import threading
@@ -26,7 +27,8 @@ SESSIONS = 100
 CLIENTS = 100
 EDITS = 50
 # Of the file; those of the variable are touched by no edit.
-EDITED = {label: f"sk-ant-oat01-made-up-{label * 12}" for label in "defghi"}
+LAST = "last"
+EDITED = {label: f"sk-ant-oat01-made-up-{label * 12}" for label in [*"defghi", LAST]}
 
 
 class Streams:
@@ -165,19 +167,27 @@ class Editor:
             credentials_edit.change(self.path, self.fixed, label, {"priority": number % 5, "groups": [f"g{number}"]})
 
 
-def survives_a_broken_file(proxy: Proxy, path: Path) -> None:
+def workers_that_read(proxy: Proxy, label: str) -> int:
+    """How many workers have said that the credential is new."""
+    return len(re.findall(rf"the pool changed: new: [^;\n]*\b{label}\b", proxy.output))
+
+
+def survives_a_broken_file(proxy: Proxy, editor: Editor) -> None:
     """With a broken file a worker that ends is replaced by one that serves, and all say what is wrong."""
-    changed, mistake = "the pool changed: new: ", "credentials.yaml line 1: credentials should be a list"
-    good, times = path.read_text(), proxy.output.count(changed)
-    path.write_text("credentials: 3\n")
+    mistake = "credentials.yaml line 1: credentials should be a list"
+    # Both workers read the whole file before it breaks, so that only the new one has news afterwards.
+    editor.add(LAST)
+    until(lambda: workers_that_read(proxy, LAST) == 2)
+    good = editor.path.read_text()
+    editor.path.write_text("credentials: 3\n")
     until(lambda: proxy.output.count(mistake) == 2)
     before = workers_of(proxy)
     os.kill(before[0], signal.SIGKILL)
     # A new worker learns of the broken file when it starts, and of the mended one by itself.
     until(lambda: proxy.output.count(mistake) == 3)
     assert proxy.ask(question("claude-sonnet-5")).status_code == 200
-    path.write_text(good)
-    until(lambda: proxy.output.count(changed) == times + 1)
+    editor.path.write_text(good)
+    until(lambda: workers_that_read(proxy, LAST) == 3)
     assert len({*workers_of(proxy)} - {*before}) == 1
     assert [proxy.ask(question("claude-sonnet-5")).status_code for _ in range(20)] == [200] * 20
 
@@ -237,7 +247,7 @@ def test_fifty_edits_under_load(shared, request, upstream, tmp_path):
             assert "the pool stays unchanged" not in proxy.output
             assert not [token for token in (TOKENS | EDITED).values() if token in proxy.output]
         if shared == "workers":
-            survives_a_broken_file(proxies[0], editor.path)
+            survives_a_broken_file(proxies[0], editor)
     finally:
         for proxy in proxies:
             proxy.stop()
