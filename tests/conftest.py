@@ -1,5 +1,6 @@
 """What holds for every test: an environment without anybody's settings, and no way out of this machine."""
 
+import functools
 import gc
 import ipaddress
 import os
@@ -7,6 +8,7 @@ import socket
 
 import aiohttp
 import httpx
+import httpx._transports.default
 import hypothesis
 import pytest
 import requests
@@ -29,6 +31,20 @@ PREFIXES = (
 SUFFIXES = ("_API_BASE", "_API_KEY", "_BASE_URL", "_TOKEN", "_TOKEN_FILE", "_API_KEY_FILE")
 # Make hands its own flags on, to whatever make a test starts.
 NAMES = frozenset({"CONFIG_FILE_PATH", "HOST", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "NUM_WORKERS", "PORT"})
+
+
+def with_one_context(create):
+    """Make the usual TLS context once: each of the tests' many clients reads all certificates otherwise, in some 15 ms."""
+    usual = functools.cache(lambda: create(trust_env=False))
+
+    def context(verify=True, cert=None, trust_env=True):  # noqa: FBT002 - httpx's own arguments
+        named = trust_env and (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"))
+        return usual() if verify is True and cert is None and not named else create(verify, cert, trust_env)
+
+    return context
+
+
+httpx._transports.default.create_ssl_context = with_one_context(httpx.create_ssl_context)
 
 
 class OutgoingConnection(AssertionError):

@@ -1,7 +1,9 @@
 """A process that has imported LiteLLM and forks proxies: a program, started by ``forking.py`` with the number of a socket.
 
-A proxy imports this project's own modules itself, after its environment is in place; here they are not. A proxy with several
-workers has such a process of its own, a child from before it began, which forks each worker.
+This project's own modules read nothing of the environment when they are imported, except for the one that starts LiteLLM: a
+proxy imports that itself, after its environment is in place. A program that changes constants first, and a worker, which needs
+fewer of them, import all of them themselves. A proxy with several workers has such a process of its own, a child from before it
+began, which forks each worker.
 """
 
 import contextlib
@@ -32,6 +34,7 @@ IMPORTED = (
     "prometheus_client.core", "redis.asyncio", "sqlite3", "uvicorn.lifespan.on", "uvicorn.loops.uvloop",
     "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.websockets.auto", "yaml",
 )  # fmt: skip
+OWN = ("claude_proxy.cli.serve_command", "claude_proxy.litellm.bootstrap", "claude_proxy.server.gateway")
 MAX_JOB = 1 << 17
 # What the command of a worker has; Python's tracker of resources, which is started beside them, does not.
 WORKER = "--multiprocessing-fork"
@@ -54,11 +57,10 @@ def load() -> set[str]:
     """Import as a start does, and return the variables that were read."""
     options = importlib.import_module("claude_proxy.server.options")
     os.environ.update({**options.LITELLM_ENVIRONMENT, **options.FORCED_ENVIRONMENT})
-    for name in [name for name in sys.modules if name.partition(".")[0] == "claude_proxy"]:
-        del sys.modules[name]
+    forget_own()
     gc.disable()
     plain, os.environ.__class__ = os.environ.__class__, Recorded
-    for name in IMPORTED:
+    for name in (*IMPORTED, *OWN):
         importlib.import_module(name)
     prepare(sys.modules["litellm.proxy.proxy_server"].app.routes)
     os.environ.__class__ = plain
@@ -68,6 +70,12 @@ def load() -> set[str]:
     # A fork has the one thread that called it, and no other's locks.
     assert threading.active_count() == len([*Path("/proc/self/task").iterdir()]) == 1
     return Recorded.names
+
+
+def forget_own() -> None:
+    """Let this project's modules be imported anew."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "claude_proxy"]:
+        del sys.modules[name]
 
 
 def prepare(routes: Sequence[Any]) -> None:
@@ -178,6 +186,7 @@ def fork_workers() -> str | None:
     ours.close()
     os.setpgid(0, 0)  # what is sent to the proxy's group is not for this process
     job = next_job(theirs, as_a_worker)
+    forget_own()
     os.environ.clear()
     os.environ.update(job["environment"])
     sys.argv[:] = ["-c", WORKER]
@@ -229,6 +238,7 @@ def main() -> None:
     job = next_job(channel, as_a_proxy)
     become(job)
     if job.get("program"):
+        forget_own()
         runpy.run_path(job["program"], run_name="__main__")
         return
     if job["environment"].get("NUM_WORKERS", "1") != "1" and (program := fork_workers()):
