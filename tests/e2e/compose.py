@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ services:
       interval: 1s
 """
 _numbers = itertools.count(1)
+TLS_ROOT = "/data/caddy/pki/authorities/local/root.crt"
 QUESTION = {"max_tokens": 100, "messages": [{"role": "user", "content": "Are you there?"}]}
 # While a service starts it is checked more often, where the engine can do that (from Docker 25 on), and seldom afterwards: a
 # check starts a process in the container.
@@ -254,6 +256,12 @@ class Compose:
         """Send a request for a model as a client does."""
         body, headers = QUESTION | {"model": model, "stream": stream}, {"authorization": f"Bearer {token}"}
         return httpx.post(f"{self.base_url}/v1/messages", json=body, headers=headers, timeout=30, trust_env=False)
+
+    def encrypted(self, token: str) -> httpx.Client:
+        """Return a client of the profile ``tls`` that trusts nobody but Caddy's own authority."""
+        trusted = ssl.create_default_context(cadata=self("exec", "-T", "caddy", "cat", TLS_ROOT).stdout)
+        headers, address = {"authorization": f"Bearer {token}"}, f"https://localhost:{self.https_port}"
+        return httpx.Client(base_url=address, verify=trusted, headers=headers, trust_env=False, timeout=30)
 
     def inspect(self) -> dict:
         container = self("ps", "--all", "--quiet", "proxy").stdout.strip()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
 
 CANARY = "made-up-canary-5f1d0c7e"
 OWN_TOKEN = "made-up-token-of-a-team-77aa"
-TLS_ROOT = "/data/caddy/pki/authorities/local/root.crt"
 
 
 @pytest.fixture(scope="module")
@@ -344,15 +342,7 @@ def encrypted(engine: dict[str, str], equipped: Compose) -> Iterator[httpx.Clien
     have_image(engine, "caddy:2-alpine")
     equipped.profiles = ("tls",)
     try:
-        equipped.up()
-        trusted = ssl.create_default_context(cadata=equipped("exec", "-T", "caddy", "cat", TLS_ROOT).stdout)
-        with httpx.Client(
-            base_url=f"https://localhost:{equipped.https_port}",
-            verify=trusted,
-            headers={"authorization": f"Bearer {OWN_TOKEN}"},
-            trust_env=False,
-            timeout=30,
-        ) as client:
+        with equipped.up().encrypted(OWN_TOKEN) as client:
             yield client
     finally:
         equipped("stop", "caddy")

@@ -1,13 +1,14 @@
-"""The profile ``db`` on a real engine: keys of its own, and what restarts keep and take up."""
+"""The profile ``db`` on a real engine, with two workers and the profile ``tls``: its keys, and what outlives a restart."""
 
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
-from compose import Compose, engine_environment, have_image
+from compose import QUESTION, Compose, engine_environment, have_image
 from database import QUERY_ENGINE, client, migrations
 
 pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
@@ -15,6 +16,8 @@ pytestmark = pytest.mark.timeout(900)  # the first build downloads every package
 # In the place of the service that downloads Prisma's engines: the same client, and the engine of the tests without Docker.
 DATABASE = """
 services:
+  proxy:
+    environment: {NUM_WORKERS: "2"}
   database:
     build: !reset null
     image: postgres:17-alpine
@@ -30,10 +33,11 @@ services:
 
 @pytest.fixture(scope="module")
 def with_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
-    """A running proxy with its database, and without an ``.env``."""
+    """A running proxy of two workers, with its database and Caddy, and without an ``.env``."""
     engine = engine_environment()
-    have_image(engine, "postgres:17-alpine")
-    compose = Compose(tmp_path_factory.mktemp("db"), engine, profiles=("db",))
+    for image in ("postgres:17-alpine", "caddy:2-alpine"):
+        have_image(engine, image)
+    compose = Compose(tmp_path_factory.mktemp("db"), engine, profiles=("db", "tls"))
     compose.write_config()
     (compose.folder / "docker-compose.override.yml").write_text(DATABASE, encoding="utf-8")
     stand_in(compose.folder / "stand-in")
@@ -42,7 +46,7 @@ def with_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]
         compile_client(compose)
         yield compose.up()
     finally:
-        compose.profiles = ("db",)
+        compose.profiles = ("db", "tls")
         compose.down()
 
 
@@ -101,6 +105,16 @@ def test_the_profile_db_has_keys_of_its_own(with_database: Compose, key: str, ma
     assert [secret for secret in (master, key, compose.token) if secret in compose.logs()] == []
 
 
+def test_every_worker_knows_the_keys_behind_tls(with_database: Compose, key: str) -> None:
+    """Through Caddy, so many requests at a time that each worker has some, each gets what its key allows."""
+    compose = with_database
+    assert compose.inside("grep -lz [s]pawn_main /proc/[0-9]*/cmdline | wc -l").stdout.strip() == "2"
+    models = ["demo", "claude-demo"] * 12
+    with compose.encrypted(key) as client, ThreadPoolExecutor(len(models)) as threads:
+        answers = [*threads.map(lambda model: client.post("/v1/messages", json=QUESTION | {"model": model}), models)]
+    assert [answer.status_code for answer in answers] == [200, 400] * 12
+
+
 def test_a_restart_keeps_keys_and_takes_up_an_edited_config(with_database: Compose, key: str) -> None:
     """`docker compose restart` is enough after a change of ``config.yaml``; keys are kept."""
     compose = with_database
@@ -116,7 +130,7 @@ def test_a_restart_keeps_keys_and_takes_up_an_edited_config(with_database: Compo
 def test_without_the_profile_tokens_go_on(with_database: Compose, key: str) -> None:
     """Without the profile there are no keys, and the generated token is the one that it was."""
     compose = with_database
-    compose("stop", "postgres", "database")
+    compose("stop", "postgres", "database", "caddy")
     compose.profiles = ()
     compose("restart", "proxy")
     compose.up()
