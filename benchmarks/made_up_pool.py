@@ -3,6 +3,7 @@
 The pool itself learns it, from responses like Anthropic's at the times of a made-up clock.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from claude_proxy.secret import Secret
 
 HOUR, DAY = 3600.0, 86400.0
 STEP = 1800.0
+# For how many seconds the paused credential has been paused: it was used until then.
+PAUSED_FOR = 300.0
 REVOKED = "OAuth token has been revoked. Please obtain a new token."
 LIMITED = "This request would exceed your account's rate limit. Please try again later."
 SONNET = Scope("sonnet")
@@ -72,6 +75,8 @@ def credentials(now: float) -> tuple[Credential, ...]:
         if account and account.age is not None:
             made = (datetime.fromtimestamp(now, UTC) - timedelta(days=account.age)).date()
         terms = account.terms if account else Terms(priority=-1)
+        if terms.paused:
+            terms = dataclasses.replace(terms, paused_since=now - PAUSED_FOR)
         found.append(Credential(label, kind, Secret(f"sk-ant-{prefix}-made-up-{label * 4}"), made, terms, "credentials.yaml"))
     return tuple(found)
 
@@ -81,7 +86,8 @@ def entries(now: float) -> list[dict[str, object]]:
     found = []
     for one in credentials(now):
         terms = one.terms
-        named = {"priority": terms.priority, "reserve": terms.reserve, "owner": terms.owner, "paused": terms.paused}
+        paused = terms.paused_since and datetime.fromtimestamp(terms.paused_since, UTC).isoformat()
+        named = {"priority": terms.priority, "reserve": terms.reserve, "owner": terms.owner, "paused": paused}
         named |= {"groups": sorted(terms.groups)}
         named |= {"made": one.made.isoformat() if one.made else None}
         found.append(

@@ -68,6 +68,22 @@ def test_what_is_empty_is_not_there():
 
 
 @pytest.mark.parametrize(
+    ("value", "since"),
+    [
+        ("true", None),
+        ("2026-11-30T22:00:00Z", 1_796_076_000.0),
+        ("2026-11-30 22:00:00", 1_796_076_000.0),
+        ("2026-11-30 23:00:00+01:00", 1_796_076_000.0),
+        ("'2026-11-30T22:00:00+00:00'", 1_796_076_000.0),
+    ],
+)
+def test_since_when_it_is_paused(value, since):
+    """A pause may have its time, which is UTC unless it names another zone."""
+    assert one(entry(f"    paused: {value}\n")).terms == Terms(paused=True, paused_since=since)
+    assert one(entry("    paused: false\n")).terms == Terms()
+
+
+@pytest.mark.parametrize(
     ("line", "source", "kind"),
     [
         ("secret_file: keys/anna", "secret_file", None),
@@ -112,7 +128,10 @@ def test_where_a_secret_may_be(line, source, kind):
         (entry("    max_concurrency: 0\n"), ["line 4, anna: max_concurrency should be a whole number from 1"]),
         (entry("    groups: [a, 2]\n"), ["line 4, anna: groups should be a list of names: letters, digits and _ . @ -"]),
         (entry("    extra_usage: often\n"), ["line 4, anna: extra_usage should be never or last"]),
-        (entry("    paused: 1\n"), ["line 4, anna: paused should be true or false"]),
+        (
+            entry("    paused: 1\n"),
+            ["line 4, anna: paused should be true, false, or the time since which it is paused, such as 2026-03-01 09:30:00Z"],
+        ),
         (entry("    kind: key\n"), ["line 4, anna: kind should be oauth or api_key"]),
         (entry("    made: 2026-02-31\n"), ["line 4, anna: made has a value that cannot be read"]),
         (entry("    made: soon\n"), [f"line 4, anna: {DAY}"]),

@@ -103,6 +103,14 @@ def test_a_switched_off_alert_hides_no_shortage():
         ({"pool": asked("opus sonnet", of_api("a", "sonnet"))}, "no credential is usable for Sonnet"),
         ({}, "the pool has no credential in use"),
         ({"pool": [snapshot()]}, "at this pace the pool does not run out within a week"),
+        (
+            {"pool": [snapshot(windows=week(0.9)), snapshot()]},
+            "at this pace the pool does not run out within a week, but 1 of 2 credentials becomes full before it resets",
+        ),
+        (
+            {"pool": [snapshot(windows=week(0.9)), snapshot(windows=week(0.8)), snapshot(windows=week(0.1))]},
+            "at this pace the pool does not run out within a week, but 2 of 3 credentials become full before they reset",
+        ),
         ({"pool": [snapshot()], "empty_at": NOW}, "the pool is empty"),
         ({"pool": [snapshot()], "empty_at": NOW + DAY}, "at this pace the pool is empty on Sat 08:00 UTC"),
     ],

@@ -55,7 +55,7 @@ def test_from_the_first_to_the_last(world, caplog):
     assert world.entries() == [{"label": "new", "secret": NEW, "priority": 2, "groups": ["a", "b"]}]
     assert [one.label for one in world.taken[-1]] == ["new", "fixed"]
     assert world.ask("pause", label="new") == (200, {"done": "paused", "label": "new"})
-    assert world.taken[-1][0].terms.paused
+    assert world.taken[-1][0].terms.paused_since is not None
     assert world.ask("resume", label="new") == (200, {"done": "resumed", "label": "new"})
     assert not world.taken[-1][0].terms.paused
     assert world.ask("remove", label="new") == (200, {"done": "removed", "label": "new"})

@@ -227,6 +227,7 @@ def test_no_secret_is_in_the_report(recorded):
     ("one", "name", "words"),
     [
         (closed(paused=True), "paused", "paused"),
+        (closed(paused=True, paused_since=NOW - HOUR), "paused", f"paused since {utc(NOW - HOUR)}"),
         (closed(paused=True, expires=NOW), "paused", "paused"),
         (closed(expires=NOW), "expired", "its login has expired: start Claude Code in that home"),
         (
@@ -239,6 +240,7 @@ def test_no_secret_is_in_the_report(recorded):
 def test_who_is_paused_or_expired_is_not_usable(one, name, words):
     """A paused credential and an expired login say so, with their rests, and are not among the usable ones."""
     assert (state_name(one), state(one)["words"]) == (name, words)
+    assert state(one)["since"] == (NOW - HOUR if "since" in words else None)
     assert headroom(one) == 0
 
 

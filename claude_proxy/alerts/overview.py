@@ -7,7 +7,7 @@ from claude_proxy.alerts.rules import Alert, in_use, in_words, shortage
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config.alerts import CRITICAL, WARNING
 from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Snapshot
-from claude_proxy.usage.report import PARTLY_LIMITED, headroom_of_pool, is_cooling_down, state_name
+from claude_proxy.usage.report import PARTLY_LIMITED, full_at, headroom_of_pool, is_cooling_down, state_name
 
 GOOD = "good"
 WEEK = "7d"
@@ -82,7 +82,16 @@ def _empty_in_words(pool: Sequence[Snapshot], situation: Situation) -> str:
     if not pool:
         return "the pool has no credential in use"
     if empty is None:
-        return "at this pace the pool does not run out within a week"
+        filling = sum(_is_full_before_reset(one) for one in pool)
+        words = "becomes full before it resets" if filling == 1 else "become full before they reset"
+        some = f", but {filling} of {len(pool)} credentials {words}" if filling else ""
+        return f"at this pace the pool does not run out within a week{some}"
     if empty <= situation.now:
         return "the pool is empty"
     return f"at this pace the pool is empty on {in_words(empty, situation.zone, situation.now)}"
+
+
+def _is_full_before_reset(one: Snapshot) -> bool:
+    """Whether a credential becomes full for all models, at the pace of its windows."""
+    general = ((name, window) for (family, name), window in one.windows.items() if family == ALL_MODELS and name != OVERAGE)
+    return any(full_at(name, window) is not None for name, window in general)

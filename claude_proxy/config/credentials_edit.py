@@ -5,6 +5,7 @@ Comments are kept, except inside a changed entry. A file with errors is not chan
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ def add(
         return [*entries, entry]
 
     _edit(path, label, added)
+
+
+def paused_now() -> datetime:
+    """Return the value of ``paused`` for a credential that is paused now."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def change(path: Path, pool: Iterable[Credential], label: str, values: Mapping[str, Any]) -> None:

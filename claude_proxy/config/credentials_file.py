@@ -3,12 +3,13 @@
 An error names the file, the line and the label, but never a value, because any value may be a misplaced secret.
 """
 
+import contextlib
 import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,10 +133,13 @@ def _number(low: float, high: float, meant: str, *, whole: bool) -> Callable[[An
     return read
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise MalformedEntry("should be true or false")
-    return value
+def _paused(value: Any) -> bool | datetime:
+    """Return whether a credential is paused, or since when: a time without a zone is UTC."""
+    with contextlib.suppress(ValueError):
+        value = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(value, bool | datetime):
+        raise MalformedEntry("should be true, false, or the time since which it is paused, such as 2026-03-01 09:30:00Z")
+    return value if isinstance(value, bool) or value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _owner(value: Any) -> str:
@@ -180,7 +184,7 @@ TERMS: Mapping[str, Callable[[Any], Any]] = {
     "max_concurrency": _number(1, 100_000, "a whole number from 1", whole=True),
     "groups": _groups,
     "extra_usage": _one_of("never", "last"),
-    "paused": _flag,
+    "paused": _paused,
 }
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "label": lambda value: check_label(_text(value)),
@@ -264,7 +268,9 @@ def _add(node: yaml.Node, called: str, name: str, entries: list[Entry], mistakes
         wrong += [(line, sentence) for sentence in _contradictions(values, given)]
     mistakes += [f"{name} line {at}, {called}: {sentence}" for at, sentence in wrong]
     if not wrong:
-        terms = Terms(**{key: value for key, value in values.items() if key in TERMS})
+        paused = values.pop("paused", False)
+        since = paused.timestamp() if isinstance(paused, datetime) else None
+        terms = Terms(**{key: values[key] for key in TERMS if key in values}, paused=bool(paused), paused_since=since)
         secret = Secret(values[given[0]])
         entries.append(Entry(values["label"], line, given[0], secret, values.get("kind"), values.get("made"), terms))
 

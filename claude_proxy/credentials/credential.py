@@ -45,8 +45,9 @@ class Terms:
     groups: frozenset[str] = frozenset()
     # Whether paid extra usage is used: ``never``, ``last`` (when every plan is full), or empty for the pool's default.
     extra_usage: str = ""
-    # Whether the operator has paused it.
+    # Whether the operator has paused it, and since when (Unix seconds), if that is known.
     paused: bool = False
+    paused_since: float | None = None
 
 
 NO_TERMS = Terms()

@@ -113,18 +113,23 @@ def _written(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def unusual(terms: Terms) -> dict[str, Any]:
-    """Return the terms that differ from their defaults; groups as a sorted list."""
+    """Return the terms that differ from their defaults, without the time of a pause; groups as a sorted list."""
     found = {name: value for name, value in vars(terms).items() if value != getattr(NO_TERMS, name)}
+    found.pop("paused_since", None)
     return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in found.items()}
 
 
 def state(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a credential's state: its name (one of ``STATES``), its cooldowns (longest first), and both in words (UTC)."""
+    """Return a credential's state: its name (one of ``STATES``), its cooldowns (longest first), and both in words (UTC).
+
+    ``since`` is when it was paused, if it is and that is known.
+    """
     cooldowns = sorted(snapshot.cooldowns.items(), key=lambda cooldown: (cooldown[0] != EVERYTHING, -cooldown[1].until))
     name = state_name(snapshot)
     words = [name] if name in (USABLE, PARTLY_LIMITED) else []
+    since = snapshot.credential.terms.paused_since
     if snapshot.disabled:
-        words.append(PAUSED if name == PAUSED else LOGIN_EXPIRED)
+        words.append((f"{PAUSED} since {_utc(since)}" if since else PAUSED) if name == PAUSED else LOGIN_EXPIRED)
     if snapshot.extra_until:
         words.append(f"its plan is used up; paid extra usage until {_utc(snapshot.extra_until)}")
     for scope, cooldown in cooldowns:
@@ -140,7 +145,7 @@ def state(snapshot: Snapshot) -> dict[str, Any]:
         }
         for scope, cooldown in cooldowns
     ]
-    return {"name": name, "cooldowns": found, "words": "; ".join(words)}
+    return {"name": name, "since": since if name == PAUSED else None, "cooldowns": found, "words": "; ".join(words)}
 
 
 def state_name(snapshot: Snapshot) -> str:

@@ -22,7 +22,12 @@ const MONTH = date({ month: "long", year: "numeric", timeZone: "UTC" });
 export const day = (period) => (period.length > 7 ? DAY : MONTH).format(new Date(`${period.slice(0, 10)}${period.length > 7 ? "" : "-01"}T00:00Z`));
 
 // A time of day, with its date unless it is near.
-export const time = (at, now) => (Math.abs(at - now) < HALF_DAY ? clock : dated).format(new Date(at * 1000));
+export function time(at, now) {
+  const when = new Date(at * 1000);
+  if (Math.abs(at - now) >= HALF_DAY) return dated.format(when);
+  const days = when.getDay() === new Date(now * 1000).getDay() ? "" : at > now ? "tomorrow " : "yesterday ";
+  return `${days}${clock.format(when)}`;
+}
 
 export const percent = (fraction) => `${Math.round(100 * fraction)} %`;
 

@@ -116,8 +116,10 @@ function alerts({ alerts: firing, now }) {
       el("time", { class: "soft", datetime: new Date(one.since * 1000).toISOString(), title: dated.format(new Date(one.since * 1000)), text: `since ${time(one.since, now)}` })),
     el("p", {}, el("strong", { text: one.text })),
     one.action && el("p", { class: "small" }, ...withCode(one.action))));
+  const known = (firing ?? []).filter(({ severity }) => severity === "info").length;
+  const titles = [rows.length > known && `What to do (${rows.length - known})`, known && `${rows.length > known ? "good" : "Good"} to know (${known})`];
   return [
-    el("h2", { id: "alerts-title", text: rows.length ? `What to do (${rows.length})` : "What to do" }),
+    el("h2", { id: "alerts-title", text: titles.filter(Boolean).join(", ") || "What to do" }),
     rows.length ? el("ul", { class: "alerts card" }, ...rows) : el("p", { class: "card note-none soft", text: "Nothing: no alert is firing." }),
   ];
 }

@@ -42,7 +42,7 @@ export function roomOf({ pool, credentials }) {
 export function stateInWords(one, now) {
   const { state } = one;
   const whole = state.cooldowns.find((cooldown) => !cooldown.scope);
-  if (state.name === "paused") return { words: "paused by the operator: not used until it is resumed", kind: "warn" };
+  if (state.name === "paused") return { words: `paused by the operator${sincePause(state, now)}: not used until it is resumed`, kind: "warn" };
   if (state.name === "expired") return { words: "its login has expired", kind: "bad" };
   if (whole) return { words: state.name === "rejected" ? `rejected; ${nextTest(one, whole, now)}` : `${state.name} until ${time(whole.until, now)}`, kind: "bad" };
   if (state.cooldowns.length === 0) return isUntried(one) ? { words: `usable, ${UNTRIED}`, kind: "warn" } : { words: "usable", kind: "good" };
@@ -52,7 +52,7 @@ export function stateInWords(one, now) {
 // Each reason why a credential is not used, with its scope, its end and, if known, since when.
 export function reasons(one, now) {
   const { state } = one;
-  const closed = { paused: "paused by the operator", expired: "its login has expired: start Claude Code in that home" }[state.name];
+  const closed = { paused: `paused by the operator${sincePause(state, now)}`, expired: "its login has expired: start Claude Code in that home" }[state.name];
   const lines = state.cooldowns.map((cooldown) => {
     const what = cooldown.scope ? `rate-limited for ${cooldown.scope}` : closed ? "rate-limited" : state.name;
     const since = cooldown.since ? ` since ${time(cooldown.since, now)},` : "";
@@ -64,6 +64,8 @@ export function reasons(one, now) {
   else if (state.cooldowns.every((cooldown) => cooldown.scope)) lines.unshift({ what: state.name, words: "", kind: "warn" });
   return lines;
 }
+
+const sincePause = ({ since }, now) => (since ? ` since ${time(since, now)}` : "");
 
 // When a rejected credential is tried again, and what it needs to work; a new token does not cure an unpaid account.
 function nextTest(one, { until, reason }, now) {

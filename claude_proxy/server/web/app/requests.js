@@ -55,6 +55,7 @@ export function mount(root, app) {
   let asked = null; // the query of what is shown
   let address = null;
   let isLive = true;
+  let hasRules = false; // whether a rule has decided of a request that was shown
   let ended = false;
   let failure = "";
   let typing = 0;
@@ -138,7 +139,7 @@ export function mount(root, app) {
       (app.admin || value("user")) && picker("user", "User", names("user")),
       picker("model", "Model", names("model")),
       picker("credential", "Credential", names("credential")),
-      namesOf("rule").length + value("rule").length > 0 && picker("rule", "Rule", names("rule")),
+      (hasRules ||= namesOf("rule").length + value("rule").length > 0) && picker("rule", "Rule", names("rule")),
       picker("lane", "Lane", [["", "all"], ...LANES.map((lane) => [lane, lane])]),
       picker("status", "Status", Object.entries(STATUSES)),
       FILTERS.some((name) => value(name)) && el("button", { key: "all", type: "button", text: "Show all", onclick: () => app.go(Object.fromEntries([...FILTERS, "open"].map((name) => [name, null]))) }),
@@ -168,7 +169,9 @@ export function mount(root, app) {
     const open = app.state.query.get("open");
     const what = app.admin ? "" : "your ";
     const now = running ? `${count(running, "request")} running now. ` : "";
-    const words = shown.length ? `The last ${count(shown.length, "request").replace(/^1 /, "")}${next ? "; there are older ones" : ""}.` : asked === query() && `No ${what}request ${FILTERS.some((name) => app.state.query.get(name)) ? "fits" : "yet"}.`;
+    const filtered = FILTERS.some((name) => app.state.query.get(name));
+    const fit = filtered ? ` that fit${shown.length === 1 ? "s" : ""}` : "";
+    const words = shown.length ? `The last ${count(shown.length, "request").replace(/^1 /, "")}${fit}${next ? "; there are older ones" : ""}.` : asked === query() && `No ${what}request ${filtered ? "fits" : "yet"}.`;
     const kept = keptSince && words ? ` Kept since ${time(keptSince, Date.now() / 1000)}; older numbers are in History.` : "";
     say(status, failure || `${now}${words || ""}${kept}`);
     status.classList.toggle("bad", Boolean(failure));
