@@ -25,7 +25,7 @@ from claude_proxy.config.model_access import Limits
 from claude_proxy.config.settings import SECRET_NAMES, Settings, SettingsError
 from claude_proxy.config.sign_in import SignIn as SignInConfig
 from claude_proxy.config.signing_keys import Place
-from claude_proxy.config.users import parse_lines, parse_list, parse_users
+from claude_proxy.config.users import NAME, parse_lines, parse_list, parse_users
 from claude_proxy.credentials.credential import Credential, Kind, MalformedCredentials, parse_credentials
 from claude_proxy.credentials.redaction import JWT, MARK, Redactor
 from claude_proxy.credentials.response_rules import Action, Verdict, judge
@@ -163,7 +163,7 @@ def people(content: bytes, variable: str = "") -> None:
         assert len({*names}) == len(names)
         assert len({user.digest for user in users}) == len(users)
         for user in users:
-            assert LABEL.fullmatch(user.name)
+            assert NAME.fullmatch(user.name)
             assert not CLAUDE_SECRET.search(user.name)
             if user.token:
                 _carried(user.token.reveal())

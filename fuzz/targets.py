@@ -119,7 +119,7 @@ def people(data: bytes) -> None:
 
 
 PEOPLE = (
-    b"# people\nanna=sk-made-up-token-of-anna  # since 2026-01-02\nben=sha256:"
+    b"# people\nanna+x@made-up.example=sk-made-up-token-of-anna  # since 2026-01-02\nben=sha256:"
     + b"0f" * 32
     + b"\r\nadmin=sk-made-up-token-of-x",
     b"\xef\xbb\xbfcarl = sk-made-up-token-of-carl,dora=sk-made-up-token-of-dora\nsk-a=short\n\xff=x\nanna\n=\n#\n x #y",

@@ -48,14 +48,14 @@ def test_an_entry_with_everything():
     """Every key of an entry is read, and the prefix determines the kind if it is not set."""
     found = one(
         entry(
-            "    made: 2026-03-01\n    priority: -2\n    weight: 2\n    reserve: 0.2\n    owner: ben\n    max_concurrency: 4\n"
+            "    made: 2026-03-01\n    priority: -2\n    weight: 2\n    reserve: 0.2\n    owner: b+n\n    max_concurrency: 4\n"
             "    groups: [team-a, team-b]\n    extra_usage: last\n    paused: true\n"
         )
     )
     assert (found.label, found.line, found.source, found.value.reveal()) == ("anna", 2, "secret", SECRET)
     assert found.made == date(2026, 3, 1)
     assert found.terms == Terms(
-        priority=-2, weight=2.0, reserve=0.2, owner="ben", max_concurrency=4, groups=frozenset({"team-a", "team-b"}),
+        priority=-2, weight=2.0, reserve=0.2, owner="b+n", max_concurrency=4, groups=frozenset({"team-a", "team-b"}),
         extra_usage="last", paused=True,
     )  # fmt: skip
 

@@ -18,14 +18,14 @@ LISTS = ("CLAUDE_OAUTH_TOKENS", "CLAUDE_API_KEYS", "PROXY_USER_TOKENS")
 _ASSIGNMENT = re.compile(r"(?P<export>export\s+)?(?P<name>[^\s=#'\"][^\s=]*)(?P<before>\s*)=(?P<after>[^\S\n]*)(?P<value>.*)")
 # A variable's name, and an entry of a list: a label or a user, and its value.
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
-_ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*\s*=")
+_ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*\s*=")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\{?[A-Z][A-Z0-9_]*\}?")
 _DOLLAR = re.compile(r"(?<!\\)\$(?:\{|[A-Za-z_])")
 # The rest of a token: no name, and nothing that a value does not have.
 _CONTINUATION = re.compile(r"[\w+/=.,-]{6,}")
 _COMMAND = re.compile(r"\s*(?:set|setx)\s|\s*\$env:", re.IGNORECASE)
-_SEPARATORS = re.compile(r"[;|](?=\s*(?:[A-Za-z0-9_.@-]+\s*=|sk-|sha256:))")
+_SEPARATORS = re.compile(r"[;|](?=\s*(?:[A-Za-z0-9_.@+-]+\s*=|sk-|sha256:))")
 
 
 def lines(facts: Facts) -> Iterator[Finding]:

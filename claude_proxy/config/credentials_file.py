@@ -31,7 +31,8 @@ KINDS = {"oauth": Kind.OAUTH, "api_key": Kind.API_KEY}
 PREFIXES = {OAUTH_PREFIX: Kind.OAUTH, API_KEY_PREFIX: Kind.API_KEY}
 LARGEST = 1_000_000
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
-_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+# A user who signs in may have a longer name than one with a token.
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 class MalformedEntry(ValueError):

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 FILE_VARIABLE = "PROXY_USER_TOKENS_FILE"
 HASH_PREFIX = "sha256:"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _COLON = re.compile(r"[A-Za-z0-9._@+-]{1,64}\s{0,100}:")
 _QUOTES = ('"', "'")
 # How hashes start that are slow by design, such as bcrypt's.
@@ -87,7 +87,7 @@ def digest_of(token: Secret) -> str:
 
 def check_name(name: str) -> str:
     """Return the name; raise ``MalformedUser`` for one that is not allowed."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise MalformedUser("the name must have 1 to 64 letters, digits or . - _ @ +, and start with a letter or a digit")
     if name.startswith("sk-"):
         raise MalformedUser("there is a token in place of the name; write name=token")

@@ -24,6 +24,10 @@ ROWS = (
         ".env line 3: CLAUDE_OAUTH_TOKENS: has ; between two entries", "write a comma",
     ),
     dotenv(
+        "semicolons between users", PORT, "PORT=4000\nPROXY_USER_TOKENS=anna=made-up-token-of-anna;b+n=made-up-token-of-ben\n",
+        ".env line 7: PROXY_USER_TOKENS: has ; between two entries", "write a comma",
+    ),
+    dotenv(
         "a token over two lines", POOL, f"CLAUDE_OAUTH_TOKENS=anna={OAUTH[:60]}\n{OAUTH[60:]}\n",
         ".env line 4: continues the value of CLAUDE_OAUTH_TOKENS in line 3", "join the two lines",
     ),
