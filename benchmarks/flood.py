@@ -17,6 +17,7 @@ HALF = b'POST /v1/messages HTTP/1.1\r\nhost: proxy\r\nx-litellm-api-key: %s\r\nc
 PAUSE = 0.5
 SETTLE_TRIES = int(2 * IDLE_SECONDS / PAUSE) + 20
 AT_ONCE = 40
+MOST_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Flood:
     # Connections afterwards: with clients, with Claude, and with other providers (LiteLLM keeps those for two minutes).
     held: tuple[int, int, int]
     rss: tuple[int, int, int]
+    # What some lost requests got instead, each different response once.
+    instead: tuple[str, ...] = ()
 
 
 async def connections(stage: Stage, crowd: Crowd, count: int) -> Flood:
@@ -76,7 +79,7 @@ async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
     before = stage.sample()
     body = json.dumps({"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "hello"}]}).encode()
     numbers = iter(range(count))
-    good = 0
+    good, instead = 0, set[str]()
     # While all credentials are rate-limited, the proxy responds with an estimate, as intended.
     async with crowd.connected() as http:
 
@@ -89,7 +92,11 @@ async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
                     "x-claude-code-session-id": f"{name}-{number}",
                 }
                 async with http.post(f"{stage.proxy.url}/v1/messages/count_tokens", data=body, headers=headers) as response:
-                    good += response.status == 200 and (await response.json())["input_tokens"] > 0
+                    text = await response.text()
+                    if response.status == 200 and json.loads(text)["input_tokens"] > 0:
+                        good += 1
+                    elif len(instead) < MOST_SHOWN:
+                        instead.add(f"HTTP {response.status} {text[:300]}")
 
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):
@@ -103,6 +110,7 @@ async def sessions(stage: Stage, crowd: Crowd, count: int, name: str) -> Flood:
         (before.files, during.files, stage.sample().files),
         held,
         (before.rss, during.rss, stage.sample().rss),
+        tuple(instead),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from benchmarks.crowd import ANSWERED
 from benchmarks.flood import megabytes
 from benchmarks.measure import MEGABYTE, Sample, percentile
-from benchmarks.soak_result import LEFT_BY_A_REQUEST, Run
+from benchmarks.soak_result import Run
 from benchmarks.stage import ONE_WORKER
 
 SHARED = (
@@ -63,7 +63,7 @@ def _summary(run: Run, command: str) -> Iterator[str]:
         f"| memory slope, ± standard error | {memory.per_hour / MEGABYTE:+.1f} ± {memory.error / MEGABYTE:.1f} MB/h at "
         f"{run.requests / run.seconds * 3600:,.0f} requests/h |"
     )
-    yield f"| certain growth per request | {max(0.0, run.left_by_a_request):.0f} bytes (limit {LEFT_BY_A_REQUEST}) |"
+    yield f"| certain growth per request | {max(0.0, run.left_by_a_request):.0f} bytes (limit {run.allowed_growth}) |"
     yield f"| open files before, at most, after | {run.before.files}, {max(s.files for s in loaded)}, {run.after.files} |"
     yield f"| connections after: clients, Claude, others (LiteLLM keeps those for 2 minutes) | {_slashed(run.held)} |"
     yield f"| threads before, at most, after | {run.before.threads}, {max(s.threads for s in loaded)}, {run.after.threads} |"

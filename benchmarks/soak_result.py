@@ -12,8 +12,9 @@ from benchmarks.stage import Scale
 # The part at the start that is not fitted: imports at first requests, and memory that the allocator takes up to a full load.
 WARM_UP = 0.2
 BLOCK_SECONDS = 10.0
-# The certain growth per request that is allowed, in bytes. The smallest leak, such as a task, a stream's copy or a request, has
-# some kilobytes; a smaller growth has another cause, and no effect within a month at a team's pace.
+# The certain growth per request that is allowed in each process, in bytes; each keeps what the others share. The smallest leak,
+# such as a task, a stream's copy or a request, has some kilobytes; a smaller growth has another cause, and no effect within a
+# month at a team's pace.
 LEFT_BY_A_REQUEST = 512
 # The certain growth of a latency that is allowed over a run, as a fraction; a growth below LEAST_DRIFT seconds is always
 # allowed, because of the scheduler.
@@ -77,6 +78,11 @@ class Run:
         return self.loaded[0].at + WARM_UP * self.seconds
 
     @property
+    def allowed_growth(self) -> int:
+        """The certain memory growth per request that is allowed in all processes together, in bytes."""
+        return LEFT_BY_A_REQUEST * self.scale.workers * self.scale.replicas
+
+    @property
     def left_by_a_request(self) -> float:
         """The certain memory growth per request, in bytes."""
         an_hour = self.requests / self.seconds * 3600
@@ -87,12 +93,12 @@ def faults(run: Run) -> list[str]:
     """Return the problems, one sentence each."""
     found = [f"lost: {lost}" for lost in run.audit.lost]
     found += [f"a credential was used during its cooldown: {used}" for used in run.audit.asked_cooling_down]
-    found += [f"{one.name}: {one.lost} lost" for one in run.floods if one.lost]
+    found += [f"{one.name}: {one.lost} lost{''.join(f'; {text}' for text in one.instead)}" for one in run.floods if one.lost]
     if run.crash:
         found.append(f"the proxy crashed:\n{run.crash}")
     if not run.audit.failovers:
         found.append("there was no failover, so failovers were not tested")
-    if run.left_by_a_request > LEFT_BY_A_REQUEST:
+    if run.left_by_a_request > run.allowed_growth:
         found.append(f"memory grows by {run.left_by_a_request:.0f} bytes with each request, at least")
     found += [sentence for latency in run.latencies for sentence in _drifts(latency)]
     for name, held in (("the run", run.held), *((one.name, one.held) for one in run.floods)):
