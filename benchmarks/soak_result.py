@@ -116,4 +116,5 @@ def _drifts(latency: Latency) -> Iterator[str]:
     for share in (0.5, 0.99):
         seen = latency.drift(share)
         if seen.certain > DRIFT and seen.last - seen.first > LEAST_DRIFT:
-            yield f"{latency.name}, p{share:.0%}: grows from {1000 * seen.first:.0f} to {1000 * seen.last:.0f} ms over the run"
+            grows = f"grows from {1000 * seen.first:.0f} to {1000 * seen.last:.0f} ms over the run"
+            yield f"{latency.name}, p{100 * share:.0f}: {grows}"
