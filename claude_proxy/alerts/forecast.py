@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from claude_proxy.credentials.credential import Kind
-from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Snapshot
+from claude_proxy.credentials.rate_limits import Snapshot, general_windows
 from claude_proxy.credentials.scope import EVERYTHING
 from claude_proxy.usage.report import is_cooling_down, window_length
 
@@ -79,8 +79,8 @@ def empty_at(pool: Iterable[Snapshot], now: float) -> float | None:
 def _member(snapshot: Snapshot, now: float) -> _Member:
     cooldown = snapshot.cooldowns.get(EVERYTHING)
     member = _Member(snapshot.credential.terms.weight, cooldown.until if cooldown else 0.0)
-    for (family, name), window in snapshot.windows.items():
-        if family == ALL_MODELS and name != OVERAGE and window_length(name) and window.reset > now:
+    for name, window in general_windows(snapshot.windows).items():
+        if window_length(name) and window.reset > now:
             member.windows[name] = _Window(window_length(name), min(window.utilization, 1.0), window.reset)
     return member
 

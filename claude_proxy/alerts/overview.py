@@ -6,7 +6,7 @@ from typing import Any
 from claude_proxy.alerts.rules import Alert, in_use, in_words, shortage
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config.alerts import CRITICAL, WARNING
-from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Snapshot
+from claude_proxy.credentials.rate_limits import Snapshot, general_windows
 from claude_proxy.usage.report import PARTLY_LIMITED, full_at, headroom_of_pool, is_cooling_down, state_name
 
 GOOD = "good"
@@ -65,8 +65,8 @@ def _room(pool: Sequence[Snapshot], now: float) -> str:
     weeks = [
         1.0 - min(1.0, window.utilization)
         for one in pool
-        for (family, name), window in one.windows.items()
-        if name == WEEK and family == ALL_MODELS and name != OVERAGE and window.reset > now
+        for name, window in general_windows(one.windows).items()
+        if name == WEEK and window.reset > now
     ]
     if weeks:
         return f", {sum(weeks) / len(weeks):.0%} of the week is free".replace("%", " %")
@@ -93,5 +93,4 @@ def _empty_in_words(pool: Sequence[Snapshot], situation: Situation) -> str:
 
 def _is_full_before_reset(one: Snapshot) -> bool:
     """Whether a credential becomes full for all models, at the pace of its windows."""
-    general = ((name, window) for (family, name), window in one.windows.items() if family == ALL_MODELS and name != OVERAGE)
-    return any(full_at(name, window) is not None for name, window in general)
+    return any(full_at(name, window) is not None for name, window in general_windows(one.windows).items())

@@ -10,7 +10,7 @@ from claude_proxy.config import alerts as config
 from claude_proxy.config.alerts import CRITICAL, INFO, SEVERITIES, WARNING, Thresholds
 from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.expiry import DAY, token_expiry_of
-from claude_proxy.credentials.rate_limits import ALL_MODELS, NO_COOLDOWN, OVERAGE, Snapshot
+from claude_proxy.credentials.rate_limits import ALL_MODELS, NO_COOLDOWN, Snapshot, general_windows
 from claude_proxy.credentials.response_rules import UNPAID
 from claude_proxy.credentials.scope import EVERYTHING, Scope
 from claude_proxy.text import clean
@@ -182,11 +182,7 @@ def _room(pool: Iterable[Snapshot], at: float) -> float:
     """Return the mean headroom of a pool; windows and cooldowns that end before ``at`` are over."""
 
     def later(one: Snapshot) -> Snapshot:
-        windows = {
-            (family, name): window
-            for (family, name), window in one.windows.items()
-            if window.reset > at and family == ALL_MODELS and name != OVERAGE
-        }
+        windows = {(ALL_MODELS, name): window for name, window in general_windows(one.windows).items() if window.reset > at}
         cooldowns = {scope: cooldown for scope, cooldown in one.cooldowns.items() if cooldown.until > at}
         return Snapshot(
             one.credential, one.since, cooldowns, windows, one.sessions, one.extra_until, one.disabled, {}, one.requested

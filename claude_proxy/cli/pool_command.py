@@ -62,7 +62,7 @@ def change_terms(options: Options) -> None:
 
 def pause(options: Options) -> None:
     """Stop using a credential."""
-    credentials_edit.change(_path(), _pool(), options.label, {"paused": credentials_edit.paused_now()})
+    credentials_edit.pause(_path(), _pool(), options.label)
     tell(f"Paused {options.label}. Its rate limits and usage are kept. {APPLIES}")
 
 

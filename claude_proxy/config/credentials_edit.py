@@ -62,11 +62,6 @@ def add(
     _edit(path, label, added)
 
 
-def paused_now() -> datetime:
-    """Return the value of ``paused`` for a credential that is paused now."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
 def change(path: Path, pool: Iterable[Credential], label: str, values: Mapping[str, Any]) -> None:
     """Set these values of an entry; None removes a value."""
     checked = _checked(values)
@@ -77,6 +72,11 @@ def change(path: Path, pool: Iterable[Credential], label: str, values: Mapping[s
         return [*entries[:place], found, *entries[place + 1 :]]
 
     _edit(path, checked.get("label") or label, changed)
+
+
+def pause(path: Path, pool: Iterable[Credential], label: str) -> None:
+    """Pause an entry, and note the time."""
+    change(path, pool, label, {"paused": datetime.now(UTC).replace(microsecond=0)})
 
 
 def remove(path: Path, pool: Iterable[Credential], label: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from claude_proxy.config.spelling import unknown
+from claude_proxy.config.users import ANY_NAME
 from claude_proxy.credentials.credential import API_KEY_PREFIX, CLAUDE_PREFIX, LABEL, NO_TERMS, OAUTH_PREFIX, Kind, Terms
 from claude_proxy.secret import Secret
 
@@ -31,8 +32,6 @@ KINDS = {"oauth": Kind.OAUTH, "api_key": Kind.API_KEY}
 PREFIXES = {OAUTH_PREFIX: Kind.OAUTH, API_KEY_PREFIX: Kind.API_KEY}
 LARGEST = 1_000_000
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
-# A user who signs in may have a longer name than one with a token.
-_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 class MalformedEntry(ValueError):
@@ -144,7 +143,7 @@ def _paused(value: Any) -> bool | datetime:
 
 
 def _owner(value: Any) -> str:
-    if not isinstance(value, str) or not _USER.fullmatch(value) or CLAUDE_PREFIX in value:
+    if not isinstance(value, str) or not ANY_NAME.fullmatch(value) or CLAUDE_PREFIX in value:
         raise MalformedEntry("should be the name of a user")
     return value
 

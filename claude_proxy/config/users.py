@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 FILE_VARIABLE = "PROXY_USER_TOKENS_FILE"
 HASH_PREFIX = "sha256:"
+# The name of a user with a token, and of any user: one who signs in may have a longer name, often a mail address.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+ANY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _COLON = re.compile(r"[A-Za-z0-9._@+-]{1,64}\s{0,100}:")
 _QUOTES = ('"', "'")
 # How hashes start that are slow by design, such as bcrypt's.

@@ -17,6 +17,7 @@ from claude_proxy.credentials.rate_limits import (
     CredentialState,
     Suspicion,
     Window,
+    general_windows,
 )
 from claude_proxy.credentials.response_rules import Action, Verdict
 from claude_proxy.credentials.scope import EVERYTHING, Scope
@@ -306,11 +307,7 @@ def _has_room(window: ReportedWindow) -> bool:
 
 def _resets(state: CredentialState, now: float) -> dict[str, int]:
     """Return the reset time of each window for all models, in whole seconds."""
-    return {
-        name: round(window.reset)
-        for (family, name), window in state.windows.items()
-        if family == ALL_MODELS and name != OVERAGE and window.reset > now
-    }
+    return {name: round(window.reset) for name, window in general_windows(state.windows).items() if window.reset > now}
 
 
 def _words(response: UpstreamResponse) -> str:

@@ -1,5 +1,6 @@
 """The state of one credential: its cooldowns, the utilization of its windows, and its rank. No I/O."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -70,6 +71,11 @@ class Window:
 
 
 NO_WINDOW = Window(0.0, 0.0, 0.0)
+
+
+def general_windows(windows: Mapping[tuple[str, str], Window]) -> dict[str, Window]:
+    """Return the windows that limit all models, by name: those of no model family, without that of paid extra usage."""
+    return {name: window for (family, name), window in windows.items() if family == ALL_MODELS and name != OVERAGE}
 
 
 @dataclass(eq=False)

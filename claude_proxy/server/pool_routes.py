@@ -91,7 +91,7 @@ def _change(path: Path, pool: tuple[Credential, ...], action: str, label: str, p
     elif action == "priority":
         credentials_edit.change(path, pool, label, {"priority": priority})
     elif action == "pause":
-        credentials_edit.change(path, pool, label, {"paused": credentials_edit.paused_now()})
+        credentials_edit.pause(path, pool, label)
     elif not any(one.label == label and not one.terms.paused for one in pool):  # otherwise only its cooldown is ended
         credentials_edit.change(path, pool, label, {"paused": None})
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from claude_proxy.config.users import RESERVED, folded
+from claude_proxy.config.users import ANY_NAME, RESERVED, folded
 
-# A name goes into the log and the history. Names of an identity provider are often mail addresses.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _HASH = re.compile(r"(?:[0-9a-f]{64})?")
 MAX_EMAIL = 254
 MAX_GROUP = 200
@@ -60,7 +58,7 @@ class Identity:
     confirmation: Confirmation | None = None
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not ANY_NAME.fullmatch(self.name):
             raise MalformedIdentity("The name must have 1 to 128 letters, digits or . - _ @ +.")
         if folded(self.name) in RESERVED:
             raise MalformedIdentity("The name is reserved.")

@@ -14,7 +14,7 @@ from claude_proxy.credentials.course import Sample, begun
 from claude_proxy.credentials.credential import NO_TERMS, Kind, Terms
 from claude_proxy.credentials.expiry import EXPIRED as LOGIN_EXPIRED
 from claude_proxy.credentials.expiry import login_of, token_expiry_of
-from claude_proxy.credentials.rate_limits import ALL_MODELS, OVERAGE, Cooldown, Snapshot, Window
+from claude_proxy.credentials.rate_limits import Cooldown, Snapshot, Window, general_windows
 from claude_proxy.credentials.scope import EVERYTHING
 from claude_proxy.usage.events import RecentEvents
 from claude_proxy.usage.numbers import Totals
@@ -176,9 +176,7 @@ def headroom(snapshot: Snapshot) -> float:
     """Return the free fraction of the fullest window for all models; 0 during a cooldown."""
     if is_cooling_down(snapshot):
         return 0.0
-    loads = [
-        window.utilization for (family, name), window in snapshot.windows.items() if family == ALL_MODELS and name != OVERAGE
-    ]
+    loads = (window.utilization for window in general_windows(snapshot.windows).values())
     return max(0.0, 1.0 - max(loads, default=0.0))
 
 

@@ -17,6 +17,7 @@ from test_status_through_the_proxy import browser, contrasts
 
 __all__ = ["browser"]  # a fixture
 
+PAUSED = re.compile(r"^paused by the operator since (yesterday )?\d\d:\d\d")
 NEW = "sk-ant-oat01-made-up-new-by-the-page"
 FIRST, SECOND = "sk-ant-oat01-made-up-first-login", "sk-ant-oat01-made-up-second-login"
 EVIL = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
@@ -91,9 +92,7 @@ def test_a_credential_from_the_first_to_the_last(browser, proxy, upstream):
     expect(card(page, "new")).to_contain_text("not used yet; Anthropic reports its limits with the first response")
     assert entries(proxy)[-1] == {"label": "new", "secret": NEW, "priority": 2, "groups": ["team-a", "team-b"]}
     asked_for(page, "new", "Pause")
-    expect(card(page, "new").locator(".state")).to_have_text(
-        re.compile(r"^paused by the operator since (yesterday )?\d\d:\d\d")
-    )
+    expect(card(page, "new").locator(".state")).to_have_text(PAUSED)
     assert states(proxy)["new"] == "paused"
     assert contrasts(page) == []
     asked_for(page, "new", "Resume")
@@ -132,9 +131,7 @@ def test_no_row_moves_under_the_pointer(browser, proxy):
     assert before[0] != "aa"
     card(page, "aa").hover()
     assert change(proxy, "pause", {"label": "aa"}) == 200
-    expect(card(page, "aa").locator(".state")).to_have_text(
-        re.compile(r"^paused by the operator since (yesterday )?\d\d:\d\d"), timeout=20_000
-    )
+    expect(card(page, "aa").locator(".state")).to_have_text(PAUSED, timeout=20_000)
     assert rows.evaluate_all(order) == before
     page.mouse.move(5, 5)
     expect(rows.first).to_have_attribute("data-label", "aa", timeout=20_000)
