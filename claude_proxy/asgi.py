@@ -60,11 +60,13 @@ class ReshapedErrors:
 
 def encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return headers as ASGI expects them: lower-case names, bytes."""
-    return [(name.lower().encode("latin-1"), _encoded_value(value)) for name, value in headers]
+    try:
+        return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    except UnicodeEncodeError:  # httpx has decoded a value as UTF-8
+        return [(name.lower().encode("latin-1"), _encoded_value(value)) for name, value in headers]
 
 
 def _encoded_value(value: str) -> bytes:
-    """Encode a header value as Latin-1, or as UTF-8 if httpx has decoded it as UTF-8."""
     try:
         return value.encode("latin-1")
     except UnicodeEncodeError:

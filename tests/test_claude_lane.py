@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from answers import KINDS
 from lanes import CLAUDE_BODY, Received, Response, Upstream
+from msgspec import structs
 
 from claude_proxy.anthropic.opening import opening_of
 from claude_proxy.config.deployments import Deployment, Lane
@@ -716,7 +717,7 @@ async def test_a_request_that_may_use_api_keys_only(variables, deployment, sent)
     """It gets an API key of the pool or of the deployment, and never a subscription's token or the client's login."""
     lanes = Lanes(Response(json={"model": "claude-x", "content": []}), **variables)
     received = Received(sent=CLIENTS_OWN)
-    received.request = replace(received.request, api_keys_only=True)
+    received.request = structs.replace(received.request, api_keys_only=True)
     outcome = await lanes.attempt(received, deployment)
     assert [one.header("x-api-key") for one in lanes.upstream.sent] == ([sent] if sent else [])
     assert all(one.header("authorization") is None for one in lanes.upstream.sent)

@@ -1,11 +1,11 @@
 """alerts/error_rate.py: the share of requests that failed in the last minutes."""
 
 import json
-from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 from test_report import NOW, record
 
 from claude_proxy.alerts.error_rate import MAX_WRITERS, MINUTES, SHARE_SECONDS, ErrorRate

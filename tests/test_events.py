@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from msgspec.structs import replace
 from test_report import NOW, record
 
 from claude_proxy.state.rows import Row
@@ -44,9 +45,7 @@ def test_a_failed_request_is_its_credentials_error():
     one = events()
     one.record(record(model="m", failovers=("m: failed over to n",)), "m")
     assert one.errors() == {}
-    failed = record()
-    object.__setattr__(failed, "status", 401)
-    object.__setattr__(failed, "error", "authentication_error")
+    failed = replace(record(), status=401, error="authentication_error")
     one.record(failed, "m")
     assert one.errors()["first"].text == "authentication_error (HTTP 401)"
 

@@ -2,10 +2,10 @@
 
 import csv
 import io
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 from recorded import Recorded
 from test_history_queries import DAY, NOW, Clock
 

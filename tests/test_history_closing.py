@@ -1,11 +1,11 @@
 """history/closing.py: old periods become one page, and no number changes."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 from test_history_queries import DAY, HOUR, NOW, RECORD, Clock, fill, show
 
 from claude_proxy.history import closing, schema

@@ -6,9 +6,9 @@ import logging
 import signal
 import sqlite3
 import threading
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from stores import process
 from test_history_queries import RECORD, Clock, show
 

@@ -5,11 +5,11 @@ import base64
 import json
 import zlib
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 from test_history_queries import DAY, HOUR, NOW, RECORD, Clock, show
 
 from claude_proxy.anthropic.usage import Usage

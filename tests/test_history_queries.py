@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace as changed
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.history import queries
@@ -58,7 +59,11 @@ async def show(history, zone=UTC, *, only_user=None, hidden=(), **parameters):
 
 async def test_a_request_is_shown_with_all_its_numbers(history):
     """A view has the sums, the course in each period of the range, and rates and percentiles of what is known."""
-    fill(history, (0, RECORD), (2, replace(RECORD, status=500, error="api_error", failovers=("first: limit (HTTP 429)",))))
+    fill(
+        history,
+        (0, RECORD),
+        (2, changed(RECORD, status=500, error="api_error", failovers=("first: limit (HTTP 429)",))),
+    )
     found = await show(history, by="model")
     assert (found["zone"], found["step"], found["by"], found["since"]) == ("UTC", "hour", "model", "2026-11-18T12")
     assert len(found["periods"]) == 24
@@ -87,7 +92,7 @@ async def test_a_request_is_shown_with_all_its_numbers(history):
 )  # fmt: skip
 async def test_usage_is_split(history, by, expected):
     """Each dimension splits the same usage; a request of a user in two groups is in the row of both."""
-    ben = replace(RECORD, user="Ben", requested="haiku", credential="second", project="", groups=("team-a", "team-b"))
+    ben = changed(RECORD, user="Ben", requested="haiku", credential="second", project="", groups=("team-a", "team-b"))
     fill(history, (0, RECORD), (1, RECORD), (1, ben))
     found = await show(history, by=by)
     assert {row["name"]: row["requests"] for row in found["rows"]} == expected
@@ -96,7 +101,7 @@ async def test_usage_is_split(history, by, expected):
 
 async def test_filters_narrow(history):
     """Filters of one dimension add up, those of several narrow; what can be filtered stays the same."""
-    others = [replace(RECORD, user=name, requested=model) for name in ("ben", "cara") for model in ("opus", "haiku")]
+    others = [changed(RECORD, user=name, requested=model) for name in ("ben", "cara") for model in ("opus", "haiku")]
     fill(history, (0, RECORD), *((1, one) for one in others))
     for parameters, requests in [
         ({"user": "Anna"}, 1), ({"user": ["anna", "ben"]}, 3), ({"user": "ben", "model": "haiku"}, 1), ({"user": "nobody"}, 0),
@@ -109,7 +114,11 @@ async def test_filters_narrow(history):
 
 async def test_a_viewer_sees_their_own_usage(history):
     """Who may not see every user finds neither others' numbers nor others' names, and reserved credentials as one."""
-    fill(history, (0, RECORD), (0, replace(RECORD, user="ben", requested="secret-model", project="plans", credential="second")))
+    fill(
+        history,
+        (0, RECORD),
+        (0, changed(RECORD, user="ben", requested="secret-model", project="plans", credential="second")),
+    )
     for by in ("user", "model", "credential", "project", "group"):
         found = await show(history, by=by, only_user="anna", hidden={"first"})
         assert found["total"]["requests"] == 1
@@ -137,10 +146,10 @@ async def test_days_are_those_of_the_time_zone(history):
 async def test_many_names_end_in_one_row(history):
     """A split has a bounded number of rows, the most expensive ones; the rest is one row, and sums stay whole."""
     for number in range(MAX_ROWS + 50):
-        history.record(replace(RECORD, user=f"user-{number % 125}", project=f"project-{number}", cost=number))
+        history.record(changed(RECORD, user=f"user-{number % 125}", project=f"project-{number}", cost=number))
     history.clock.now += HOUR
     for number in range(MAX_ROWS):
-        history.record(replace(RECORD, project=f"later-{number}", cost=1000))
+        history.record(changed(RECORD, project=f"later-{number}", cost=1000))
     found = await show(history, by="project")
     assert len(found["rows"]) == MAX_ROWS
     assert [row["name"] for row in found["rows"][:2]] == ["later-0", "later-1"]
@@ -151,7 +160,7 @@ async def test_many_names_end_in_one_row(history):
 
 async def test_lines_of_a_table(history):
     """As lines, each period and name with requests is one."""
-    fill(history, (0, RECORD), (3, replace(RECORD, requested="haiku")))
+    fill(history, (0, RECORD), (3, changed(RECORD, requested="haiku")))
     view = read_view([("by", "model")], NOW, UTC)
     found = [*lines(view, await history.find(view))]
     assert [(line["period"], line["model"], line["requests"]) for line in found] == [

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from msgspec import structs
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from test_history_queries import NOW, RECORD, Clock
@@ -25,7 +26,7 @@ TOKEN, MASTER = "sk-made-up-token", "sk-made-up-master"
 ENVIRONMENT = {
     "PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "CLAUDE_OAUTH_TOKENS": "first=sk-ant-oat01-made-up-first",
 }  # fmt: skip
-BOTH = (RECORD, replace(RECORD, user="static"))
+BOTH = (RECORD, structs.replace(RECORD, user="static"))
 
 
 def client(path=None, *, refreshed=None, wait=None, groups=NO_GROUPS, terms=NO_TERMS, records=BOTH):
@@ -95,7 +96,7 @@ def test_a_user_sees_their_own_usage():
 
 def test_what_is_shown_as_a_table():
     """The CSV has a line for each period and name of the view, and text that looks like a formula is quoted."""
-    asked = client(records=[RECORD, replace(RECORD, project="=cmd|' /C calc'!A0")])
+    asked = client(records=[RECORD, structs.replace(RECORD, project="=cmd|' /C calc'!A0")])
     found = [*csv.DictReader(io.StringIO(get(asked, "/pool/history.csv", by="project").text))]
     assert [(line["period"], line["project"], line["usd"]) for line in found] == [
         ("2026-11-18T14", "'=cmd|' /C calc'!A0", "1.5"),
@@ -107,7 +108,7 @@ def test_what_is_shown_as_a_table():
 
 def test_a_table_has_its_filters():
     """The CSV has a column with the names of each filter, so that the files of several users can be put together."""
-    asked = client(records=[RECORD, replace(RECORD, user="ben", project="=1+1")])
+    asked = client(records=[RECORD, structs.replace(RECORD, user="ben", project="=1+1")])
     parameters = {"by": "project", "user": ["anna", "ben"], "project": "=1+1"}
     text = get(asked, "/pool/history.csv", **parameters).text
     (line,) = csv.DictReader(io.StringIO(text))

@@ -3,13 +3,13 @@
 import asyncio
 import csv
 import io
-from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 from test_history_exchange import RECORDS, old_rows
 from test_history_queries import DAY, HOUR, NOW, RECORD, Clock
 

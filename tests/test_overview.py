@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from msgspec import structs
 from test_alert_rules import asked, of_api
 from test_application import CONFIG, POOL, app_of
 from test_report import DAY, HOUR, STORE_STATUS, closed, record, snapshot
@@ -140,8 +141,8 @@ def app():
     today = app.budgets.today()
     for user, amount in (("anna", 800_000), ("ben", 1_200_000)):
         app.budgets.book.open((f"user:{user}", "all"), today).set(amount)
-        app.history.record(replace(record(user, "m", "hidden"), at=NOW, cost=amount))
-    app.history.record(replace(record("ben", "glm", ""), at=NOW, cost=None))
+        app.history.record(structs.replace(record(user, "m", "hidden"), at=NOW, cost=amount))
+    app.history.record(structs.replace(record("ben", "glm", ""), at=NOW, cost=None))
     app.pool.state("hidden").put_window(("", "7d"), Window(0.95, NOW + 3 * DAY, NOW), NOW)
     with ThreadPoolExecutor(1) as thread:  # an event loop may be running in this one
         thread.submit(lambda: asyncio.run(app.history.used())).result()
@@ -237,8 +238,8 @@ def test_an_unpriced_model_is_the_one_that_responded():
     """A fallback without a price has the alert, and not the requested model; the alert ends when there is a price."""
     models = [{"model_name": name, "litellm_params": {"model": f"openai/{name}-v1"}} for name in ("local-coder", "priced")]
     app = app_of(loaded={"model_list": models}, PROXY_STATIC_TOKEN="sk-made-up-static")
-    app.history.record(replace(record("ben", "priced", ""), at=NOW, served="openai/local-coder-v1", cost=None))
-    app.history.record(replace(record("ben", "priced", ""), at=NOW, served="anthropic/gone", cost=None))
+    app.history.record(structs.replace(record("ben", "priced", ""), at=NOW, served="openai/local-coder-v1", cost=None))
+    app.history.record(structs.replace(record("ben", "priced", ""), at=NOW, served="anthropic/gone", cost=None))
     with ThreadPoolExecutor(1) as thread:
         thread.submit(lambda: asyncio.run(app.history.used())).result()
     assert app.overview.situation().unpriced == {"local-coder": 1, "gone": 1}
@@ -250,7 +251,7 @@ def test_an_unpriced_model_is_the_one_that_responded():
 def test_errors_of_requests_reach_the_rules(app):
     """What is recorded of requests is the error rate."""
     for _ in range(20):
-        app._records.append(replace(record(), at=NOW, status=500))
+        app._records.append(structs.replace(record(), at=NOW, status=500))
     app.write_records()
     assert "error-rate" in [one["key"] for one in seen(app, ADMIN)["alerts"]]
 

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import yaml
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from recorded import Recorded, exposition
 from test_report import ADMIN, ANNA, DAY, HOUR, NOW, OPUS, STORE_STATUS, record, snapshot

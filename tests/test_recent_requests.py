@@ -1,11 +1,11 @@
 """usage/recent_requests.py: the latest requests of all processes."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from test_request_entry import RECORD
 
 from claude_proxy.credentials.redaction import Redactor
@@ -243,7 +243,7 @@ def test_a_page_from_the_future_displaces_nothing():
     one, other = Process("a").add(user="anna"), Process("b")
     other.clock.now += 1e6
     far = other.add(user="x").share()[0]
-    one.recent.merge([far, replace(far, stamp=NOW)])
+    one.recent.merge([far, Row(far.key, NOW, far.value)])
     assert one.users() == ["anna"]
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.usage.record import AttemptRecord, Record
@@ -42,7 +43,7 @@ RECORD = Record(
 
 
 def made(**changes):
-    record = Record(**{name: getattr(RECORD, name) for name in Record.__dataclass_fields__} | changes)
+    record = replace(RECORD, **changes)
     return entry_of(record, texts_of(record), "ab1")
 
 

@@ -3,9 +3,9 @@
 import io
 import json
 import logging
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.credentials.redaction import Redactor

@@ -1,11 +1,11 @@
 """server/request_routes.py: the latest requests, by the token of who asks for them."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from test_request_entry import RECORD

@@ -125,7 +125,7 @@ ROWS = [
     (State.EARLY, "refuse, not whole", State.PASSING, []),
     (State.PASSING, "write", State.PASSING, [part(b"one")]),
     (State.PASSING, "end", State.ENDED, [part(b"", more=False)]),
-    (State.PASSING, "end with the last part", State.ENDED, [part(b"last"), part(b"", more=False)]),
+    (State.PASSING, "end with the last part", State.ENDED, [part(b"last", more=False)]),
 ]
 OTHERS = [(state, call) for state in State for call in CALLS if (state, call) not in {row[:2] for row in ROWS}]
 

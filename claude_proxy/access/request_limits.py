@@ -32,6 +32,8 @@ MAX_WRITERS = 200
 MAX_USERS = 10_000
 # When one of the running requests ends is not known; the client's own pauses grow.
 STREAM_RETRY_SECONDS = 1
+# For users without a limit. It has no state.
+NOT_LIMITED = nullcontext()
 
 
 @dataclass
@@ -81,7 +83,7 @@ class RequestLimits:
         """Return a context for a user's request, which ends with it. Entering it raises ``Refused`` beyond a limit."""
         limits = self._limits()
         limit = limits.limit(user) if limits else NO_LIMIT
-        return nullcontext() if limit == NO_LIMIT else self._counted(user, limit)
+        return NOT_LIMITED if limit == NO_LIMIT else self._counted(user, limit)
 
     @contextmanager
     def _counted(self, user: str, limit: RequestLimit) -> Iterator[None]:

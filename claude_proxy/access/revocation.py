@@ -1,10 +1,10 @@
 """Ends requests in progress of users who were removed."""
 
 import asyncio
-import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from claude_proxy.access.routes import STATIC_NAME, Caller, Role
 from claude_proxy.config.users import SignedIn, User, digest_of
@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 # How often the users of running requests are checked, in seconds: the streams of a removed user end within a minute.
 LOOK_SECONDS = 15.0
+# For callers who cannot be removed. It has no state.
+NOT_WATCHED = nullcontext()
 
 
 class Revocation:
@@ -30,12 +32,14 @@ class Revocation:
         self._running: dict[int, tuple[Caller, Callable[[], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    @contextlib.contextmanager
-    def watched(self, caller: Caller, end: Callable[[], None]) -> Iterator[None]:
-        """Call ``end``, at most once, if the caller is removed within this context."""
+    def watched(self, caller: Caller, end: Callable[[], None]) -> AbstractContextManager[None]:
+        """Return a context within which ``end`` is called, at most once, if the caller is removed."""
         if caller.role is not Role.USER or caller.name == STATIC_NAME or caller.token is None:
-            yield
-            return
+            return NOT_WATCHED
+        return self._watched(caller, end)
+
+    @contextmanager
+    def _watched(self, caller: Caller, end: Callable[[], None]) -> Iterator[None]:
         number = next(self._numbers)
         self._running[number] = caller, end
         self._schedule()

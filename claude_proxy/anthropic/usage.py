@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -17,8 +16,7 @@ from claude_proxy.anthropic.sse import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """The token counts of a response, and what else decides its price, as its provider reported them."""
 
     input: int = 0

@@ -7,11 +7,12 @@ does not pretend to be Claude Code. Anthropic accepts that for Haiku; where it d
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from msgspec import structs
 
 from claude_proxy.check.client import keeps_requests_back, unreported
 from claude_proxy.check.client_requests import OWN_WORDS, live_requests
@@ -181,7 +182,7 @@ def _credential(
 def _verdict(asked: Asked, now: float, credential: Credential, settings: Settings) -> Verdict:
     """Return what a response says of a credential; Anthropic's message in it has no secret of the pool."""
     redact = Redactor(one.secret for one in settings.credentials).text
-    return judge(replace(_response(asked, now, credential.kind), redact=redact), settings.cooldown_seconds)
+    return judge(structs.replace(_response(asked, now, credential.kind), redact=redact), settings.cooldown_seconds)
 
 
 def _result(facts: Facts, name: str, asked: Asked) -> Finding:

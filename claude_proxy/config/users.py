@@ -277,7 +277,10 @@ class UserBook:
         """Return who has signed in with one of these tokens, and that token."""
         if self.sign_ins is None:
             return None
-        return next(((found, token) for token in tokens if (found := self.sign_ins.find(token))), None)
+        for token in tokens:
+            if found := self.sign_ins.find(token):
+                return found, token
+        return None
 
     def stands(self, signed_in: SignedIn) -> bool:
         """Whether a sign-in is still valid."""

@@ -65,6 +65,10 @@ class Tier(Enum):
     API_KEY = "paid for by the token"
 
 
+# The kind of the credentials of each tier. Iterating over the enumeration itself costs as much as a choice.
+_KINDS = tuple((tier, Kind.API_KEY if tier is Tier.API_KEY else Kind.OAUTH) for tier in Tier)
+
+
 class PoolRequest(NamedTuple):
     """A request as the pool sees it: its session (if any), scope and user."""
 
@@ -158,11 +162,13 @@ class Pool(LearningPool):
         bound = self._bound(label, request, tried, now) if label else None
         is_guest = bound is not None and bound.is_busy
         moves = label is not None and not is_guest
-        for tier in Tier:
+        for tier, kind in _KINDS:
+            states = self._kinds[kind]
+            chosen: CredentialState | None = None
             if bound is not None and not is_guest and self._tier(bound, now) is tier:
-                chosen: CredentialState | None = bound
-            else:
-                chosen = self._best(tier, request, tried, now, moves=moves)
+                chosen = bound
+            elif states:
+                chosen = self._best(states, request, tried, now, is_extra=tier is Tier.EXTRA_USAGE, moves=moves)
             if chosen is not None:
                 if session and not is_guest:
                     self._bind(session, chosen, now)
@@ -276,7 +282,9 @@ class Pool(LearningPool):
 
     def _usable_at(self, state: CredentialState, scope: Scope, requester: Requester) -> float:
         """Return when a credential becomes available: after its cooldowns, and when its terms and its price permit."""
-        at = max(state.usable_at(scope), 0.0 if self._may_cost(state) else state.extra_until)
+        at = state.usable_at(scope)
+        if state.extra_until > at and not self._may_cost(state):
+            at = state.extra_until
         return max(at, state.withheld_until(scope, requester)) if requester.is_restricted or state in self._with_terms else at
 
     def _bound(self, label: str, request: PoolRequest, tried: Collection[str], now: float) -> CredentialState | None:
@@ -290,17 +298,26 @@ class Pool(LearningPool):
         return found | {one for one in having if one.is_busy or one.withheld_until(request.scope, request.requester) > now}
 
     def _best(
-        self, tier: Tier, request: PoolRequest, tried: Collection[str], now: float, *, moves: bool
+        self,
+        states: Sequence[CredentialState],
+        request: PoolRequest,
+        tried: Collection[str],
+        now: float,
+        *,
+        is_extra: bool,
+        moves: bool,
     ) -> CredentialState | None:
-        """Return the available credential with the best rank; among equals the first one at or after the cursor."""
-        states = self._kinds[Kind.API_KEY if tier is Tier.API_KEY else Kind.OAUTH]
-        is_extra, scope = tier is Tier.EXTRA_USAGE, request.scope
+        """Return the available credential with the best rank; among equals the first one at or after the cursor.
+
+        There is at least one in ``states``. With ``is_extra``, only those on paid extra usage count, otherwise only the others.
+        """
+        scope = request.scope
         limited = tried or self._with_terms or request.requester.is_restricted
         excluded = self._excluded(request, tried, now) if limited else None
         filling = {state for state in states if state.ramp.is_full(now)} if moves else None
         self._sessions.discard_inactive(now)
         count = len(states)
-        start = self._cursor % count if count else 0
+        start = self._cursor % count
         best, least, place = None, 0, 0
         # Plain attributes and integers: with a hundred credentials, this loop is the cost of a choice.
         for step, state in enumerate((*states[start:], *states[:start])):

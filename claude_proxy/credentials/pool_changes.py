@@ -40,6 +40,6 @@ def _replace(state: CredentialState, credential: Credential, now: float) -> None
 def state_of(states: Mapping[str, CredentialState], credential: Credential) -> CredentialState | None:
     """Return the state of a credential that was used for a request; None if it has been removed or renewed since."""
     state = states.get(credential.label)
-    if state is not None and state.credential.secret.matches(credential.secret):
+    if state is not None and (state.credential is credential or state.credential.secret.matches(credential.secret)):
         return state
     return next((one for one in states.values() if one.credential.secret.matches(credential.secret)), None)

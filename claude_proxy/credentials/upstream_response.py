@@ -7,10 +7,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
+
+import msgspec
 
 from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.redaction import Redactor
@@ -58,8 +59,7 @@ class ReportedWindow(NamedTuple):
     rejected: bool
 
 
-@dataclass(frozen=True)
-class UpstreamResponse:
+class UpstreamResponse(msgspec.Struct, frozen=True, dict=True):
     """An upstream's response: header names in lower case; the first kilobytes of an error's body, no body of a success.
 
     ``scope`` is the request's, ``kind`` the credential's; ``now`` and ``sent`` are the times of the response and of the
@@ -159,8 +159,9 @@ class UpstreamResponse:
         found: dict[str, dict[str, str]] = {}
         families: dict[str, str | None] = {}
         lengths: dict[str, float] = {}
-        for name, value in self.headers.items():
-            if name.startswith(UNIFIED) and (match := _WINDOW.fullmatch(name)):
+        for name in [name for name in self.headers if name.startswith(UNIFIED)]:
+            value = self.headers[name]
+            if match := _WINDOW.fullmatch(name):
                 found.setdefault(match["window"], {})[match["what"]] = value.strip()
                 families[match["window"]] = _FAMILIES.get(match["family"], match["family"])
                 lengths[match["window"]] = (int(match["count"]) + 1) * _UNIT_SECONDS[match["unit"]]

@@ -1,8 +1,9 @@
 """Responses in OpenAI's format on their way from LiteLLM to a client: usage, errors, the model's name. Bytes in, bytes out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from claude_proxy.anthropic.messages import to_json
 from claude_proxy.anthropic.sse import event_data, json_object, last_event_end, whole_events

@@ -1,8 +1,9 @@
 """Translates the token counts of a chat completion to Anthropic's, where ``input`` excludes tokens read from a cache."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from claude_proxy.anthropic.usage import MAX_NAME, MAX_USD, MICRO_USD, Usage
 

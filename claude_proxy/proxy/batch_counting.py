@@ -4,8 +4,9 @@ import logging
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from claude_proxy.anthropic.batch_results import BatchResults
 from claude_proxy.anthropic.usage import Usage

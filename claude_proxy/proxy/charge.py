@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from claude_proxy.anthropic.token_estimate import CHARACTERS_PER_TOKEN
 from claude_proxy.anthropic.usage import Usage

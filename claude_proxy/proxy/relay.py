@@ -5,7 +5,10 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Literal, Protocol
+
+import msgspec
 
 from claude_proxy.anthropic.errors import error_event
 from claude_proxy.anthropic.sse import KEEPALIVE, error_of, first_event_end
@@ -79,6 +82,14 @@ def _ending(usage: Usage) -> bytes:
     return b"event: message_delta\ndata: " + ended + b'\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
+class _Message(msgspec.Struct):
+    type: Literal["message"]
+    model: msgspec.Raw
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+
+
 class Renaming:
     """Replaces the model name in a response of Claude with the name that the client requested: a ``StreamEditor``.
 
@@ -117,8 +128,14 @@ class Renaming:
 
         A tool's input may contain the same pair, so only the members of the outermost object are examined.
         """
-        if self._names.search(body) is None:
+        found = [*islice(self._names.finditer(body), 2)]
+        if not found:
             return body
+        try:
+            if len(found) == 1 and bytes(_MESSAGE.decode(body).model) == found[0][0]:
+                return self._renamed(body, *found[0].span())
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # no message, or one that only Python's decoder reads
         try:
             text = body.decode("utf-8", "surrogatepass")
             members = [*top_level_members(text)]

@@ -1,8 +1,9 @@
 """One request of a client, immutable."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.messages import is_deeper_than, parsed_object, to_json
@@ -20,8 +21,7 @@ def _nothing() -> None:
     """The memory for the body is already reserved."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, dict=True):
     """The client's request, unchanged. Never log it: headers and body contain secrets and the conversation."""
 
     client: Client

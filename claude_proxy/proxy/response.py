@@ -147,25 +147,28 @@ class ClientResponse:
         """
         if not data or self.state is not State.PASSING:
             return
+        ready = await self._cleaned(data, content)
+        if ready:
+            await self._send_body(ready, more=True)
+
+    async def _cleaned(self, data: bytes, content: bytes | None = None) -> bytes:
+        """Return what can be sent now of a part of the body."""
         if self._first_byte is None:
             self._first_byte = self._clock()
         if self.charge is not None:
             await self.charge.passing(data if content is None else content)
         if self._cleaner is None:
             self._cleaner = StreamRedactor(_forms_of_secrets(self._redactor, self.request.client))
-        ready = self._cleaner.feed(data)
-        if ready:
-            await self._send_body(ready, more=True)
+        return self._cleaner.feed(data)
 
     async def end(self, last: bytes = b"") -> None:
         """Send the last part and the end."""
         if self.charge is not None and self.state is State.PASSING:
             await self.charge.ending()
-        if last:
-            await self.write(last)
+        rest = await self._cleaned(last) if last and self.state is State.PASSING else b""
         if self.state is not State.PASSING:
             return
-        rest = self._cleaner.finish() if self._cleaner is not None else b""
+        rest += self._cleaner.finish() if self._cleaner is not None else b""
         self.state = State.ENDED
         await self._send_body(rest, more=False)
 
@@ -293,7 +296,8 @@ class ClientResponse:
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
-        headers = [*headers, *encoded(self._own_headers())]
+        if own := self._own_headers():
+            headers = [*headers, *encoded(own)]
         await self._client({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _send_body(self, data: bytes, *, more: bool) -> None:

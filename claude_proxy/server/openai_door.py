@@ -45,8 +45,7 @@ SPENT_STATUS, SPENT = 422, "Budget has been exceeded"
 OFF = f"is off: set {KEY}: true under {BLOCK} in config.yaml."
 
 
-@dataclass(frozen=True)
-class OpenaiRequest(Request):
+class OpenaiRequest(Request, frozen=True, dict=True):
     """A request in a format of OpenAI's API."""
 
     api: Api = Api.CHAT

@@ -6,6 +6,7 @@
 3. Claude gets every end-to-end header unchanged, except the headers that are meant for the proxy.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -92,13 +93,16 @@ def has_two_lengths(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
     Two servers could then read different requests from the same bytes (request smuggling, RFC 9112, section 6.1).
     """
-    return {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}
+    names = [name for name, _ in headers]
+    return b"transfer-encoding" in names and b"content-length" in names
 
 
 def oversized(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the name of a token header longer than ``MAX_TOKEN_HEADER_BYTES``; None if there is none. Headers as in ASGI."""
-    found = (name for name, value in headers if len(value) > MAX_TOKEN_HEADER_BYTES and name in BOUNDED_HEADERS)
-    return next((name.decode("latin-1") for name in found), None)
+    for name, value in headers:
+        if len(value) > MAX_TOKEN_HEADER_BYTES and name in BOUNDED_HEADERS:
+            return name.decode("latin-1")
+    return None
 
 
 def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -107,12 +111,12 @@ def meant_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     implied: dict[str, str] = {}
     for raw_name, raw_value in headers:
         name = raw_name.lower()
-        value, *more = _split(raw_value) if name in (PROXY_TOKEN, TOKEN_MODE) else [raw_value]
+        value, *more = _split(raw_value) if "," in raw_value and name in (PROXY_TOKEN, TOKEN_MODE) else (raw_value,)
         meant.setdefault(name, value.strip())
         for part in more:
             second, _, text = part.partition(":")
             implied.setdefault(second.strip().lower(), text.strip())
-    return implied | meant
+    return implied | meant if implied else meant
 
 
 def _split(value: str) -> list[str]:
@@ -182,6 +186,12 @@ def session_of(client: Client, user_id: str | None) -> str | None:
         return _digest(client.session)
     if not user_id:
         return None
+    return _session_in(user_id) if len(user_id) <= MAX_TOKEN_HEADER_BYTES else _session_in.__wrapped__(user_id)
+
+
+# The requests of a session all have the same text.
+@functools.lru_cache(maxsize=1000)
+def _session_in(user_id: str) -> str | None:
     if older := _OLDER_USER_ID.fullmatch(user_id):
         return _digest(older[1])
     if user_id.lstrip()[:1] != "{":
@@ -194,6 +204,7 @@ def session_of(client: Client, user_id: str | None) -> str | None:
     return _digest(session) if isinstance(session, str) and session else None
 
 
+@functools.lru_cache(maxsize=1000)
 def _digest(session: str) -> str:
     """Return a short name for a session, from which the session id cannot be read."""
     return hashlib.blake2b(session.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

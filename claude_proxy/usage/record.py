@@ -1,7 +1,8 @@
 """The usage record of a finished request: plain values, no body, no secret."""
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from claude_proxy.anthropic.usage import Usage
 
@@ -22,8 +23,7 @@ class AttemptRecord(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One request of a client. Its texts are labels and names, never token values or parts of a body."""
 
     # Arrival, in Unix seconds.
@@ -41,7 +41,7 @@ class Record:
     # From arrival to the first byte of the response, and to its end.
     first_byte_seconds: float
     seconds: float
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     # Each failover to another credential or model: "anna: five_hour limit (HTTP 429)".
     failovers: tuple[str, ...] = ()
     # Whether the request was only a token count, which no provider bills.

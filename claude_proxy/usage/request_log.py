@@ -153,7 +153,7 @@ def request_fields(record: Record) -> Mapping[str, Any]:
         "failovers": [text[:MAX_TEXT] for text in record.failovers],
         "error": record.error[:MAX_TEXT],
     }
-    return {name: value for name, value in fields.items() if value not in ("", [])}
+    return {name: value for name, value in fields.items() if value or value == 0}
 
 
 def _shown(value: Any) -> str:

@@ -10,8 +10,8 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from claude_proxy.config.users import folded
@@ -37,6 +37,22 @@ class _Other(NamedTuple):
     users: dict[str, int]
 
 
+class _Counted(AbstractContextManager[None]):
+    """A request in progress. A class, because a generator costs several times as much for each request."""
+
+    __slots__ = ("_running", "_user")
+
+    def __init__(self, running: "RunningRequests", user: str) -> None:
+        self._running = running
+        self._user = user
+
+    def __enter__(self) -> None:
+        self._running.count(self._user, 1)
+
+    def __exit__(self, *_: object) -> None:
+        self._running.count(self._user, -1)
+
+
 class RunningRequests:
     """One per process: a part of its shared state. ``clock`` returns Unix seconds, like the stamps."""
 
@@ -56,18 +72,18 @@ class RunningRequests:
         self._is_changed = False
         self._shared_at = -math.inf
 
-    @contextmanager
-    def counted(self, user: str) -> Iterator[None]:
-        """Count a request of a user until the context ends."""
-        self._own[user] = self._own.get(user, 0) + 1
+    def counted(self, user: str) -> AbstractContextManager[None]:
+        """Return a context that counts a request of a user until it ends."""
+        return _Counted(self, user)
+
+    def count(self, user: str, change: int) -> None:
+        """Change the number of a user's requests in progress."""
+        count = self._own.get(user, 0) + change
+        if count:
+            self._own[user] = count
+        else:
+            del self._own[user]
         self._is_changed = True
-        try:
-            yield
-        finally:
-            self._own[user] -= 1
-            if not self._own[user]:
-                del self._own[user]
-            self._is_changed = True
 
     def users(self) -> dict[str, int]:
         """Return the number of requests in progress of each user who has some, in all processes."""
