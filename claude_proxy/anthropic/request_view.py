@@ -80,7 +80,7 @@ def view(raw: bytes) -> RequestView | None:
     """
     if len(raw) <= SMALL_BYTES and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         return None
-    if any(raw[start : start + _DIGITS].isdigit() for start in range(0, len(raw), _DIGITS)):
+    if len(raw) > 2 * _DIGITS and any(raw[start : start + _DIGITS].isdigit() for start in range(0, len(raw), _DIGITS)):
         return None
     try:
         if not raw.isascii():

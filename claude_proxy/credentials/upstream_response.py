@@ -156,13 +156,14 @@ class UpstreamResponse(msgspec.Struct, frozen=True, dict=True):
 
     def windows(self) -> list[ReportedWindow]:
         """Return every window in the response, including unknown ones."""
+        if not (names := [name for name in self.headers if name.startswith(UNIFIED)]):
+            return []
         found: dict[str, dict[str, str]] = {}
         families: dict[str, str | None] = {}
         lengths: dict[str, float] = {}
-        for name in [name for name in self.headers if name.startswith(UNIFIED)]:
-            value = self.headers[name]
+        for name in names:
             if match := _WINDOW.fullmatch(name):
-                found.setdefault(match["window"], {})[match["what"]] = value.strip()
+                found.setdefault(match["window"], {})[match["what"]] = self.headers[name].strip()
                 families[match["window"]] = _FAMILIES.get(match["family"], match["family"])
                 lengths[match["window"]] = (int(match["count"]) + 1) * _UNIT_SECONDS[match["unit"]]
         return [

@@ -102,7 +102,11 @@ class Journal:
 
     def learn_request_id(self, headers: Mapping[str, str]) -> None:
         """Record the id of a provider's response, by its headers with lower-case names."""
-        self.request_id = next((found for name in REQUEST_IDS if (found := headers.get(name))), "")
+        for name in REQUEST_IDS:
+            if found := headers.get(name):
+                self.request_id = found
+                return
+        self.request_id = ""
 
     def attempts_made(self, why: str) -> tuple[AttemptRecord, ...]:
         """Return all attempts at the end of the request; ``why`` says why one that is still in progress failed."""

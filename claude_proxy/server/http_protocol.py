@@ -92,11 +92,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._begin_head()
         self._waiting_since = self.loop.time()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; a trailer after a body is ignored."""
-        if self._in_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """A head is complete; if there are too many requests, respond with 503."""
         self._in_head = self._same_head = False
@@ -106,6 +101,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._log_limit(REFUSING, self._clients.limits.requests)
         self.app = self._served_by if is_admitted else refuse
         super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            # The request has its headers. Trailers after its body, which the parser reports as headers, are ignored.
+            self.headers = []
 
     def on_response_complete(self) -> None:
         """A response is complete; the connection is idle unless the next request has already arrived."""

@@ -26,7 +26,7 @@ from yarl import URL
 
 from claude_proxy.asgi import Headers
 from claude_proxy.config.outbound_proxies import OutboundProxies
-from claude_proxy.upstream.response_bounds import Bounds, ResponseTooLarge, named_codings, unreadable
+from claude_proxy.upstream.response_bounds import Bounds, ResponseTooLarge, check_size, named_codings, unreadable
 
 CONNECT_SECONDS = 10.0
 # How long an upstream may be silent, in seconds, if the configuration does not say.
@@ -191,16 +191,27 @@ class StreamedResponse:
 
     async def read(self, *, cut_at: int | None = None) -> bytes:
         """Return the whole decoded body, or its first ``cut_at`` bytes. Raises ``UpstreamError``."""
-        bounds, pieces = Bounds(self._coding(), by_line=False, cut_at=cut_at), []
+        coding = self._coding()
         try:
+            if not coding and cut_at is None:
+                return await self._read_plain()
+            bounds, pieces = Bounds(coding, by_line=False, cut_at=cut_at), []
             while not bounds.full and (raw := await self._raw.content.readany()):
                 for step, piece in enumerate(bounds.feed(raw)):
                     if step:
                         await asyncio.sleep(0)
                     pieces.append(piece)
-            pieces += bounds.finish()
+            return b"".join([*pieces, *bounds.finish()])
         except READ_ERRORS as error:
             raise _read_error(error) from None
+
+    async def _read_plain(self) -> bytes:
+        """Return the whole body, which has no coding."""
+        content, pieces, size = self._raw.content, [], 0
+        while raw := await content.readany():
+            pieces.append(raw)
+            size += len(raw)
+            check_size(size)
         return b"".join(pieces)
 
     def _coding(self) -> str:

@@ -142,8 +142,8 @@ class Bounds:
         return max(1, len(piece) * STEP_LINES // max(lines, STEP_LINES))
 
     def _check(self, size: int) -> None:
-        if size > MAX_RESPONSE_BYTES and not self.endless:
-            raise ResponseTooLarge(f"responded with more than {MAX_RESPONSE_BYTES >> 20} MB")
+        if not self.endless:
+            check_size(size)
 
     def _count_event(self, piece: bytes) -> None:
         """Count the bytes since the last empty line, which ends an event."""
@@ -163,6 +163,12 @@ class Bounds:
                 raise ResponseTooLarge(f"sent an event of more than {MAX_EVENT_LINES} lines")
         if self._event > MAX_EVENT_SIZE:
             raise ResponseTooLarge(f"sent an event of more than {MAX_EVENT_SIZE >> 20} MB")
+
+
+def check_size(size: int) -> None:
+    """Raise ``ResponseTooLarge`` for a response of more than ``MAX_RESPONSE_BYTES``."""
+    if size > MAX_RESPONSE_BYTES:
+        raise ResponseTooLarge(f"responded with more than {MAX_RESPONSE_BYTES >> 20} MB")
 
 
 def unreadable(coded: list[str], codings: str = CODINGS) -> bool:
