@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from claude_proxy.byte_search import contains
+
 FILE_ID = "file_id"
 # Objects that name a file for Claude to read: a source of an image or a document, and an upload into a container. What Claude
 # has written in a container is named in results of tools, by other types.
@@ -12,8 +14,9 @@ NAMING = frozenset({"file", "container_upload"})
 # Members in which such an object may be; not ``input``, which a model has written for a client's tool.
 HOLDERS = ("messages", "content", "source")
 _NAMED = f'"{FILE_ID}"'.encode()
-# JSON may write any letter of a member's name in this form.
+# JSON may write any letter of a member's name in this form, which starts with one of these.
 _ESCAPED_LETTER = re.compile(rb"\\u00(?:6[4569cC]|5[fF])")
+_ESCAPE, _ESCAPES = b"\\u00", (b"\\u005", b"\\u006")
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -22,7 +25,10 @@ class _Pairs(list[tuple[str, Any]]):
 
 def may_name_files(raw: bytes) -> bool:
     """Whether a request may refer to a file; without parsing it, and never False for one that does."""
-    return _NAMED in raw or (b"\\u00" in raw and _ESCAPED_LETTER.search(raw) is not None)
+    if contains(raw, _NAMED):
+        return True
+    escapes = contains(raw, _ESCAPE) and any(contains(raw, one) for one in _ESCAPES)
+    return escapes and _ESCAPED_LETTER.search(raw) is not None
 
 
 def files_named_in(raw: bytes) -> frozenset[str]:

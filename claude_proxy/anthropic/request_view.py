@@ -80,7 +80,7 @@ def view(raw: bytes) -> RequestView | None:
     """
     if len(raw) <= SMALL_BYTES and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         return None
-    if len(raw) > 2 * _DIGITS and any(raw[start : start + _DIGITS].isdigit() for start in range(0, len(raw), _DIGITS)):
+    if len(raw) > 2 * _DIGITS and _has_long_number(raw):
         return None
     try:
         if not raw.isascii():
@@ -104,6 +104,12 @@ def view(raw: bytes) -> RequestView | None:
     )
 
 
+def _has_long_number(raw: bytes) -> bool:
+    """Return whether an aligned block consists of digits. Hardly any other block even begins with one."""
+    beginnings = (place * _DIGITS for place, first in enumerate(raw[::_DIGITS]) if first in b"0123456789")
+    return any(raw[start : start + _DIGITS].isdigit() for start in beginnings)
+
+
 def tags_in(raw: bytes) -> Mapping[str, str]:
     """Return the tags in JSON; none where it is not a mapping of texts."""
     try:
@@ -123,6 +129,6 @@ def _needs_rewrite(turn: _Turn) -> bool:
         elif block.type == "redacted_thinking":
             if is_assistant and (block.data or "").startswith(MARK):
                 return True
-        elif (block.id or "").startswith(_OWN_IDS) or (block.tool_use_id or "").startswith(_OWN_IDS):
+        elif (block.id and block.id.startswith(_OWN_IDS)) or (block.tool_use_id and block.tool_use_id.startswith(_OWN_IDS)):
             return True
     return False

@@ -8,6 +8,7 @@ from claude_proxy.access.routes import Caller, Role
 from claude_proxy.anthropic.errors import Refused
 from claude_proxy.anthropic.file_references import files_named_in, may_name_files
 from claude_proxy.anthropic.written_files import TOOL, WrittenFiles
+from claude_proxy.byte_search import contains
 from claude_proxy.config.users import folded
 from claude_proxy.credentials.credential import Credential, Kind
 from claude_proxy.credentials.made_objects import MadeObject, MadeObjects, ObjectKind, fingerprint, is_id
@@ -57,7 +58,7 @@ class AccountObjects:
 
         They are the user's, on the key with which they were made. A subscription's token serves no requests about files.
         """
-        if credential.kind is not Kind.API_KEY or credential is request.client.credential or TOOL not in request.raw:
+        if credential.kind is not Kind.API_KEY or credential is request.client.credential or not contains(request.raw, TOOL):
             return None
 
         def record(identifier: str) -> None:

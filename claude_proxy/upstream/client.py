@@ -10,7 +10,6 @@
 import asyncio
 import functools
 import os
-import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -20,12 +19,12 @@ from typing import Any
 
 import aiohttp
 import httpx
-from aiohttp import http_writer
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from claude_proxy.asgi import Headers
 from claude_proxy.config.outbound_proxies import OutboundProxies
+from claude_proxy.upstream.header_bytes import keep_bytes_of_headers, raw_bytes
 from claude_proxy.upstream.response_bounds import Bounds, ResponseTooLarge, check_size, named_codings, unreadable
 
 CONNECT_SECONDS = 10.0
@@ -42,9 +41,6 @@ UNREAD_BYTES = 32 * 1024
 # The limit for header lines, above what any provider sends.
 MAX_LINE_BYTES = 64 * 1024
 MAX_HEADERS = 1000
-# Offset of private-use characters that stand for the raw bytes 0x80 to 0xFF, because aiohttp writes headers as UTF-8.
-_RAW = 0xF700
-_RAW_BYTES = re.compile(rb"\xef[\x9e\x9f][\x80-\xbf]")
 
 
 class UpstreamError(Exception):
@@ -257,7 +253,7 @@ class UpstreamClient:
         """
         if self._kept is None or self._new is None:
             self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
-        named = [pair if pair[1].isascii() else (pair[0], _raw(pair[1])) for pair in headers]
+        named = [pair if pair[1].isascii() else (pair[0], raw_bytes(pair[1])) for pair in headers]
         size = len(body) if isinstance(body, bytes) else None
         if size is not None and size > PART_BYTES:
             named.append(("content-length", str(size)))
@@ -376,25 +372,6 @@ def _has_no_response(error: Exception) -> bool:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return not isinstance(error.message, aiohttp.http.RawResponseMessage)
     return not isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error.__cause__, socket.gaierror)
-
-
-@functools.cache
-def keep_bytes_of_headers() -> None:
-    """Make aiohttp (3.14.5) write header values in the bytes that the client sent; by itself it writes UTF-8."""
-    serialize = http_writer._serialize_headers  # noqa: SLF001 - no other seam before the bytes
-
-    def serialized(status_line: str, headers: Any) -> bytes:
-        written = serialize(status_line, headers)
-        if written.isascii():
-            return written
-        return _RAW_BYTES.sub(lambda found: bytes([ord(found[0].decode()) & 0xFF]), written)
-
-    http_writer._serialize_headers = serialized  # noqa: SLF001
-
-
-def _raw(value: str) -> str:
-    """Return a header value, read as Latin-1, in the characters that are later replaced by its raw bytes."""
-    return "".join(one if one.isascii() else chr(_RAW + (ord(one) & 0xFF)) for one in value)
 
 
 def _ssl_context() -> SSLContext:
