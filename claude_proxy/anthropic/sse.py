@@ -86,9 +86,22 @@ def only_data(stream: bytes) -> bytes:
     return stream[6:-2] if one else b""
 
 
+def _named_data(raw: bytes) -> bytes:
+    """Return the data of an event that has its name in the first line and its data in the second (Anthropic's); else nothing."""
+    start = raw.find(b"\n")
+    one = (
+        raw.startswith(b"event:")
+        and raw.startswith(b"data: ", start + 1)
+        and raw.find(b"\n", start + 1) == len(raw) - 2
+        and raw.endswith(b"\n")
+        and b"\r" not in raw
+    )
+    return raw[start + 7 : -2] if one else b""
+
+
 def event_data(raw: bytes) -> bytes:
     """Return the data of an event; empty for a comment."""
-    if data := only_data(raw):
+    if data := only_data(raw) or _named_data(raw):
         return data
     lines = LINE_END.split(raw) if b"\r" in raw else raw.split(b"\n")
     return b"\n".join([line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")])

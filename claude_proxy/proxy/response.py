@@ -147,16 +147,16 @@ class ClientResponse:
         """
         if not data or self.state is not State.PASSING:
             return
-        ready = await self._cleaned(data, content)
+        if self.charge is not None:
+            await self.charge.passing(data if content is None else content)
+        ready = self._cleaned(data)
         if ready:
             await self._send_body(ready, more=True)
 
-    async def _cleaned(self, data: bytes, content: bytes | None = None) -> bytes:
+    def _cleaned(self, data: bytes) -> bytes:
         """Return what can be sent now of a part of the body."""
         if self._first_byte is None:
             self._first_byte = self._clock()
-        if self.charge is not None:
-            await self.charge.passing(data if content is None else content)
         if self._cleaner is None:
             self._cleaner = StreamRedactor(_forms_of_secrets(self._redactor, self.request.client))
         return self._cleaner.feed(data)
@@ -165,9 +165,11 @@ class ClientResponse:
         """Send the last part and the end."""
         if self.charge is not None and self.state is State.PASSING:
             await self.charge.ending()
-        rest = await self._cleaned(last) if last and self.state is State.PASSING else b""
+            if last:
+                await self.charge.passing(last)
         if self.state is not State.PASSING:
             return
+        rest = self._cleaned(last) if last else b""
         rest += self._cleaner.finish() if self._cleaner is not None else b""
         self.state = State.ENDED
         await self._send_body(rest, more=False)
