@@ -87,7 +87,7 @@ def only_data(stream: bytes) -> bytes:
 
 
 def _named_data(raw: bytes) -> bytes:
-    """Return the data of an event that has its name in the first line and its data in the second (Anthropic's); else nothing."""
+    """Return the data of an event with its name in the first line and its data in the second (Anthropic's); else nothing."""
     start = raw.find(b"\n")
     one = (
         raw.startswith(b"event:")
