@@ -12,18 +12,16 @@ import functools
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
 import aiohttp
 import httpx
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from claude_proxy.asgi import Headers
 from claude_proxy.config.outbound_proxies import OutboundProxies
+from claude_proxy.upstream.connector import Connector, OwnRequest, Sent, current_sent, nothing
 from claude_proxy.upstream.header_bytes import keep_bytes_of_headers, raw_bytes
 from claude_proxy.upstream.response_bounds import Bounds, ResponseTooLarge, check_size, named_codings, unreadable
 
@@ -61,58 +59,6 @@ class BrokenOffError(UpstreamError):
 
 class UnreadableError(UpstreamError):
     """A response cannot be decoded, or is too large. The text continues a sentence that starts with the upstream's name."""
-
-
-def _nothing() -> None:
-    """Record nothing."""
-
-
-@dataclass(slots=True)
-class _Sent:
-    on_sent: Callable[[], None] = _nothing
-    reused: bool = True
-
-
-# The request that this task sends; set for the connector, which aiohttp calls in the same task.
-_current_sent: ContextVar[_Sent] = ContextVar("sending")
-
-
-class _Connection(ResponseHandler):
-    """Uses one read timer per response; aiohttp (3.14.5) would cancel and create a timer at each piece that arrives."""
-
-    _last_read = 0.0
-
-    def _reschedule_timeout(self) -> None:
-        self._last_read = self._loop.time()
-        if self._read_timeout_handle is None and self._read_timeout:
-            self._read_timeout_handle = self._loop.call_later(self._read_timeout, self._look)
-
-    def _look(self) -> None:
-        left = self._last_read + (self._read_timeout or 0.0) - self._loop.time()
-        if left > 0:
-            self._read_timeout_handle = self._loop.call_later(left, self._look)
-        else:
-            self._on_read_timeout()
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Records whether a request used a kept connection, and reports that it has one.
-
-    aiohttp's traces report both, too, but cost more than all the rest.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory = functools.partial(_Connection, loop=self._loop)  # type: ignore[assignment]
-
-    async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
-        connection = await super().connect(req, traces, timeout)
-        _current_sent.get().on_sent()
-        return connection
-
-    async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109 - aiohttp's
-        _current_sent.get().reused = False
-        return await super()._create_connection(req, traces, timeout)
 
 
 class StreamedResponse:
@@ -244,7 +190,7 @@ class UpstreamClient:
         *,
         read_seconds: float = READ_SECONDS,
         method: str = "POST",
-        on_sent: Callable[[], None] = _nothing,
+        on_sent: Callable[[], None] = nothing,
     ) -> StreamedResponse:
         """Send a request and return the response with its headers. Raises ``UnreachableError`` and ``TimedOutError``.
 
@@ -260,7 +206,7 @@ class UpstreamClient:
         sessions = (self._new,) if size is None else (self._kept, self._new)
         try:
             target = method, URL(url, encoded=True)
-            sending = self._send(sessions, target, named, body, _limits(read_seconds), sent=_Sent(on_sent))
+            sending = self._send(sessions, target, named, body, _limits(read_seconds), sent=Sent(on_sent))
             if size is not None and size <= UNREAD_BYTES:
                 return await sending
             # aiohttp's own timer starts after the body is sent; this one ends a request whose body the upstream does not read.
@@ -279,10 +225,10 @@ class UpstreamClient:
         body: bytes | AsyncIterator[bytes],
         limits: aiohttp.ClientTimeout,
         *,
-        sent: _Sent,
+        sent: Sent,
     ) -> StreamedResponse:
         """Send on a kept connection, and on a new one if the kept one was closed."""
-        _current_sent.set(sent)
+        current_sent.set(sent)
         method, url = target
         options = self._options(url)
         for session in sessions:
@@ -304,12 +250,12 @@ class UpstreamClient:
 
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
         more: dict[str, Any] = {"force_close": True} if force_close else {"keepalive_timeout": IDLE_SECONDS}
-        connector = _Connector(limit=0, ssl=self._ssl, **more)
+        connector = Connector(limit=0, ssl=self._ssl, **more)
         return aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
+            request_class=OwnRequest,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
             max_headers=MAX_HEADERS,
