@@ -22,7 +22,8 @@ def project_tag(config: Mapping[str, Any]) -> str:
 
 def project_in(tags: Mapping[str, str] | None, tag: str) -> str:
     """Return the project in a request's tags; empty if there is none. A client chooses it, so it is cut and cleaned."""
-    found = (tags or {}).get(tag, "") if tag else ""
+    if not tag or not tags or not (found := tags.get(tag, "")):
+        return ""
     return "".join(character for character in found if character.isprintable()).strip()[:MAX_PROJECT]
 
 

@@ -52,7 +52,7 @@ class Request(msgspec.Struct, frozen=True, dict=True):
         """Whether it starts a conversation without a session name; other conversations may start with the same words."""
         return self.view.turns == 1 and self.named_session is None
 
-    @property
+    @lazy
     def name(self) -> str:
         """The model's name in config.yaml."""
         return served_name(self.view.model)
