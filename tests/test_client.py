@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from claude_proxy.upstream.client import (
-    MAX_LINE_BYTES,
     PART_BYTES,
     BrokenOffError,
     TimedOutError,
@@ -27,6 +26,7 @@ from claude_proxy.upstream.client import (
     UpstreamClient,
     UpstreamError,
 )
+from claude_proxy.upstream.connector import MAX_LINE_BYTES
 from claude_proxy.upstream.response_bounds import STEP_BYTES
 
 pytestmark = pytest.mark.anyio

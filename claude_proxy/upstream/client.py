@@ -36,9 +36,6 @@ UPLOAD_SECONDS = 2000.0
 PART_BYTES = 256 * 1024
 # A body of this size is sent immediately; above 64 KiB aiohttp waits until the upstream reads.
 UNREAD_BYTES = 32 * 1024
-# The limit for header lines, above what any provider sends.
-MAX_LINE_BYTES = 64 * 1024
-MAX_HEADERS = 1000
 
 
 class UpstreamError(Exception):
@@ -178,9 +175,11 @@ class UpstreamClient:
         keep_bytes_of_headers()
         self._ssl = ssl or _ssl_context()
         self._proxies = proxies or OutboundProxies.of(os.environ)
-        self._by_origin: dict[tuple[str, str | None, int | None], dict[str, Any]] = {}
-        self._kept: aiohttp.ClientSession | None = None
-        self._new: aiohttp.ClientSession | None = None
+        # The environment's proxies, by origin.
+        self._by_origin: dict[tuple[str, str | None, int | None], URL | None] = {}
+        # The connections that are kept for later requests, and those for one request.
+        self._kept: Connector | None = None
+        self._new: Connector | None = None
 
     async def send(
         self,
@@ -198,15 +197,15 @@ class UpstreamClient:
         new connection, within ``UPLOAD_SECONDS``; an exception of its iterator ends the request.
         """
         if self._kept is None or self._new is None:
-            self._kept, self._new = self._session(force_close=False), self._session(force_close=True)
+            self._kept, self._new = self._connector(force_close=False), self._connector(force_close=True)
         named = [pair if pair[1].isascii() else (pair[0], raw_bytes(pair[1])) for pair in headers]
         size = len(body) if isinstance(body, bytes) else None
         if size is not None and size > PART_BYTES:
             named.append(("content-length", str(size)))
-        sessions = (self._new,) if size is None else (self._kept, self._new)
+        connectors = (self._new,) if size is None else (self._kept, self._new)
         try:
             target = method, URL(url, encoded=True)
-            sending = self._send(sessions, target, named, body, _limits(read_seconds), sent=Sent(on_sent))
+            sending = self._send(connectors, target, named, body, _limits(read_seconds), sent=Sent(on_sent))
             if size is not None and size <= UNREAD_BYTES:
                 return await sending
             # aiohttp's own timer starts after the body is sent; this one ends a request whose body the upstream does not read.
@@ -219,7 +218,7 @@ class UpstreamClient:
 
     async def _send(
         self,
-        sessions: Sequence[aiohttp.ClientSession],
+        connectors: Sequence[Connector],
         target: tuple[str, URL],
         headers: list[tuple[str, str]],
         body: bytes | AsyncIterator[bytes],
@@ -230,47 +229,35 @@ class UpstreamClient:
         """Send on a kept connection, and on a new one if the kept one was closed."""
         current_sent.set(sent)
         method, url = target
-        options = self._options(url)
-        for session in sessions:
+        proxy = self._proxy(url)
+        for connector in connectors:
             content = _parts(body) if isinstance(body, bytes) and len(body) > PART_BYTES else body
             try:
-                response = await session.request(method, url, data=content, headers=headers, timeout=limits, **options)
-                return StreamedResponse(response)
+                request = OwnRequest(method, url, headers=headers, data=content, loop=connector.loop, ssl=True, proxy=proxy)
+                return StreamedResponse(await connector.respond(request, limits))
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if session is sessions[-1] or not sent.reused or not _has_no_response(error):
+                if connector is connectors[-1] or not sent.reused or not _has_no_response(error):
                     raise
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
         """Close every connection."""
-        for session in (self._kept, self._new):
-            if session is not None:
-                await session.close()
+        for connector in (self._kept, self._new):
+            if connector is not None:
+                await connector.close()
         self._kept = self._new = None
 
-    def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
+    def _connector(self, *, force_close: bool) -> Connector:
         more: dict[str, Any] = {"force_close": True} if force_close else {"keepalive_timeout": IDLE_SECONDS}
-        connector = Connector(limit=0, ssl=self._ssl, **more)
-        return aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=OwnRequest,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
-            max_headers=MAX_HEADERS,
-        )
+        return Connector(limit=0, ssl=self._ssl, **more)
 
-    def _options(self, url: URL) -> dict[str, Any]:
-        """Return the options that are the same for each request to an origin: no redirects, and the environment's proxy."""
+    def _proxy(self, url: URL) -> URL | None:
+        """Return the environment's proxy for an origin. It may contain a user, which aiohttp sends to the proxy."""
         origin = url.scheme, url.host, url.port
         if origin not in self._by_origin:
-            self._by_origin[origin] = {"allow_redirects": False} | self._proxy(url)
+            named = self._proxies.proxy_for(url.scheme, url.host or "", url.port)
+            self._by_origin[origin] = URL(named) if named else None
         return self._by_origin[origin]
-
-    def _proxy(self, url: URL) -> dict[str, Any]:
-        named = self._proxies.proxy_for(url.scheme, url.host or "", url.port)
-        return {"proxy": URL(named)} if named else {}  # the URL may contain a user, which aiohttp sends to the proxy
 
 
 @functools.lru_cache(maxsize=100)
