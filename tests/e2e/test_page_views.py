@@ -91,7 +91,9 @@ def total(proxy: Proxy, query: str, token: str = MASTER_KEY) -> dict[str, Any]:
 
 
 def shown_reason(why: str) -> str:
-    return why.replace("five_hour limit", "5-hour limit")
+    """Return a reason as the page shows it: limits and statuses in words."""
+    words = why.replace("five_hour limit", "5-hour limit").replace("overloaded_error", "overloaded")
+    return words if "overloaded" in words else words.replace("(HTTP 529)", "(HTTP 529: overloaded)")
 
 
 def tile(page: Page, title: str):

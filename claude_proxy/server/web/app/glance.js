@@ -19,14 +19,14 @@ export function glance(app, moved, found, failure) {
   const own = (title) => (app.admin ? title : `Your ${title.slice(0, 1).toLowerCase()}${title.slice(1)}`);
   const lines = [
     closed(app), week(app), budget(app),
-    history("model", `${app.admin ? "Most" : "Your"} ${found?.yesterday?.model ?? "models"} yesterday`, () => yesterday(app, found.yesterday)),
+    history("model", found?.yesterday ? `${app.admin ? "Most" : "Your"} ${found.yesterday.model} yesterday` : "Yesterday", () => yesterday(app, found.yesterday)),
     history("cache", own("Cache hits, 7 days"), () => cache(app, found.week)),
     history("first", own("First byte, 7 days"), () => slowest(app, found.week)),
     failover(app, moved),
     history("project", own("Project, 30 days"), () => project(app, found.project)),
     failure && line("failure", "History", [el("span", { class: "bad", text: `not available: ${failure}` })]),
   ];
-  return [el("h2", { id: "glance-title", text: "At a glance" }), el("dl", { class: "glance card", id: "glance" }, ...lines)];
+  return [el("h2", { id: "glance-title", text: "At a glance" }), el("dl", { class: "glance card", id: "glance", "aria-busy": !found && !failure && "true" }, ...lines)];
 }
 
 const line = (key, title, words) => el("div", { key, "data-line": key }, el("dt", { text: title }), el("dd", {}, ...words));
@@ -66,7 +66,7 @@ function budget(app) {
 }
 
 function yesterday(app, found) {
-  if (!found) return nothing("nothing was used yesterday");
+  if (!found) return nothing("nothing was used");
   const { day, models, user } = found;
   const target = { from: day, to: day, by: "user", model: models };
   if (!app.admin || !user) return [link(app, money(found), "history", target), ` for ${count(found.requests, "request")}`];
