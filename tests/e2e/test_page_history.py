@@ -291,6 +291,21 @@ def test_an_alert_leads_to_where_it_is_mended(browser, proxy):
     page.context.close()
 
 
+def test_a_search_for_what_the_page_says(browser, proxy):
+    """A limit is found by the words in which the page shows it."""
+    page, said = opened(browser, proxy, "#/requests")
+    page.get_by_label("Search").fill("5-hour limit")
+    expect(page).to_have_url(re.compile("q=5-hour"))
+    wanted = get(proxy, "/pool/requests?limit=100&q=five_hour limit").json()["requests"]
+    rows = page.locator("table.requests tbody tr")
+    expect(rows).to_have_count(len(wanted))
+    assert len(wanted) > 0
+    rows.first.get_by_role("button").first.click()
+    expect(page.locator("#open-request .attempts")).to_contain_text("5-hour limit")
+    assert said == []
+    page.context.close()
+
+
 def test_a_history_that_is_not_available(browser, proxy):
     """Without the history the first screen says so in one line, and all that does not need it is there."""
     page, _ = opened(browser, proxy, "#/credentials")

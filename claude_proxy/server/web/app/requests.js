@@ -2,7 +2,7 @@
 // at the top. The address has the filters, and which request is open.
 
 import { el, fill, say } from "./dom.js";
-import { bytes, count, plain, route, seconds, short, time, tokens, whole } from "./format.js";
+import { bytes, count, plain, raw, route, seconds, short, time, tokens, whole } from "./format.js";
 
 const REFRESH_MS = 5000;
 const PAGE = 100;
@@ -62,7 +62,7 @@ export function mount(root, app) {
 
   function query(extra = {}) {
     const found = new URLSearchParams();
-    for (const name of FILTERS) for (const value of app.state.query.getAll(name)) found.append(name, value);
+    for (const name of FILTERS) for (const value of app.state.query.getAll(name)) found.append(name, name === "q" ? raw(value) : value);
     for (const [name, value] of Object.entries(extra)) found.set(name, value);
     return `${found}`;
   }
