@@ -9,6 +9,7 @@ from test_history_queries import NOW, RECORD, fill, history, show
 
 from claude_proxy.anthropic.usage import Usage
 from claude_proxy.history.highlights import MIN_REQUESTS, highlights
+from claude_proxy.history.view import MAX_FILTER
 
 __all__ = ["history"]  # a fixture
 
@@ -115,3 +116,11 @@ async def test_a_user_finds_only_their_own(history):
     assert (shown["yesterday"]["model"], shown["yesterday"]["user"]["name"]) == ("Sonnet", "anna")
     assert (shown["project"]["name"], shown["project"]["usd"]) == ("docs", 1.5)
     assert not [word for word in ("ben", "shop", OPUS) if word in str(shown)]
+
+
+async def test_a_family_with_more_models_than_a_filter_has(history):
+    """Of more models than a view can be narrowed to, those that cost the most are shown."""
+    fill(history, *[(YESTERDAY, used(f"opus-{number}", cost=number)) for number in range(1, MAX_FILTER + 3)])
+    shown = (await found(history))["yesterday"]
+    assert len(shown["models"]) == shown["requests"] == MAX_FILTER
+    assert "opus-2" not in shown["models"]

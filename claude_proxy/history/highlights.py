@@ -12,7 +12,7 @@ from typing import Any
 
 from claude_proxy.history import periods
 from claude_proxy.history.queries import find_numbers, numbers_shown
-from claude_proxy.history.view import DAY, View, read_view
+from claude_proxy.history.view import DAY, MAX_FILTER, View, read_view
 from claude_proxy.usage.numbers import OTHER, Totals
 
 # The families of Claude models, as their names have them; they are shown together.
@@ -63,9 +63,10 @@ def _yesterday(numbers: Numbers, day: str) -> dict[str, Any] | None:
         return tuple(sum(models[name][place] for name in families[family]) for place in (_USD, _REQUESTS))
 
     most = max(families, key=cost)
-    total, users = numbers(**only, by="user", model=families[most])
+    members = families[most][:MAX_FILTER]
+    total, users = numbers(**only, by="user", model=members)
     title = most.capitalize() if most in FAMILIES else most
-    return {"day": day, "model": title, "models": sorted(families[most]), **_cost(total), "user": _first(users)}
+    return {"day": day, "model": title, "models": sorted(members), **_cost(total), "user": _first(users)}
 
 
 def _week(total: Sequence[int], models: Rows) -> dict[str, Any] | None:

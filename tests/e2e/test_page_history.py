@@ -209,7 +209,7 @@ def test_the_first_screen_answers_what_is_asked_daily(browser, proxy):
     expect(line(page, "project")).to_contain_text(
         f"{project['name']} cost most: over ${project['usd']:,.2f}, {project['user']['name']}"
     )
-    budget = max(pool["budgets"], key=lambda one: one["percent"])
+    budget = max(pool["budgets"], key=lambda one: one["spent"] / one["limit"])
     expect(line(page, "budget")).to_contain_text(f"{budget['scope']}, {budget['period']} {budget['percent']} % of $")
     last = pool["failovers"][0]
     expect(line(page, "failover")).to_contain_text(last["user"])

@@ -48,18 +48,20 @@ function closed(app) {
 // The credential with the fullest week, of those that are used.
 function week(app) {
   const { credentials, now } = app.data;
-  const found = credentials.filter(isUsed).flatMap((one) => one.windows.filter(({ name }) => name === WEEK).map((window) => ({ one, window })))
+  const found = credentials.filter(isUsed).flatMap((one) => one.windows.filter(({ name, reset }) => name === WEEK && reset > now).map((window) => ({ one, window })))
     .sort((a, b) => b.window.utilization - a.window.utilization)[0];
   if (!found) return null;
   const { one, window } = found;
-  const course = window.full_at === null ? "lasts until then at this pace" : `${forecast(one, window, now)}, before that`;
+  const outcome = forecast(one, window, now);
+  const lasts = outcome === "on track";
+  const course = lasts ? "lasts until then at this pace" : outcome === "full" ? "full until then" : `${outcome}, before that`;
   return line("week", "Fullest week", [link(app, one.label, "credentials", { show: one.label }),
-    ` ${percent(window.utilization)}, resets ${time(window.reset, now)} (${relative(window.reset, now)}); `, el("span", { class: window.full_at === null ? "" : "bad", text: course })]);
+    ` ${percent(window.utilization)}, resets ${time(window.reset, now)} (${relative(window.reset, now)}); `, el("span", { class: lasts ? "" : "bad", text: course })]);
 }
 
 function budget(app) {
   const { budgets, now } = app.data;
-  const [first] = [...budgets].sort((a, b) => b.percent - a.percent);
+  const [first] = [...budgets].sort((a, b) => b.spent / b.limit - a.spent / a.limit);
   if (!first) return null;
   return line("budget", "Nearest budget", [link(app, `${first.scope}, ${first.period}`, "budgets"),
     ` ${first.percent} % of ${limit.format(first.limit)}, resets ${time(first.resets_at, now)}`]);
