@@ -1,10 +1,10 @@
 """history/highlights.py: what operators ask every day, with the numbers of the views that show all of it."""
 
-from dataclasses import replace
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 from test_history_queries import NOW, RECORD, fill, history, show
 
 from claude_proxy.anthropic.usage import Usage

@@ -121,7 +121,7 @@ def test_a_table_has_its_filters():
 
 def test_the_sums_as_a_table():
     """On request the CSV has a line for each name, with the sums of the range, as the table of the page has them."""
-    asked = client(records=[RECORD, replace(RECORD, user="ben"), replace(RECORD, user="ben", project="=1+1")])
+    asked = client(records=[RECORD, structs.replace(RECORD, user="ben"), structs.replace(RECORD, user="ben", project="=1+1")])
     parameters = {"range": "30d", "by": "user", "model": "opus", "lines": "names"}
     text = get(asked, "/pool/history.csv", **parameters).text
     assert text.startswith("from,to,model,user,requests,")
@@ -141,7 +141,9 @@ def test_highlights_are_made_once_a_minute():
     """Pages that ask within a minute get the same highlights, each viewer their own; after that they are made anew."""
     clock = Clock()
     refreshed = []
-    asked = client(records=[RECORD, replace(RECORD, user="static", project="docs", cost=1)], clock=clock, refreshed=refreshed)
+    asked = client(
+        records=[RECORD, structs.replace(RECORD, user="static", project="docs", cost=1)], clock=clock, refreshed=refreshed
+    )
     for number in range(2):
         assert get(asked, "/pool/highlights").json()["project"]["name"] == "website"
         own = get(asked, "/pool/highlights", TOKEN)
@@ -149,7 +151,7 @@ def test_highlights_are_made_once_a_minute():
         assert "anna" not in own.text
         assert len(refreshed) == 2
         clock.now += 50.0 * (1 - number)
-    asked.history.record(replace(RECORD, project="shop", cost=90_000_000))
+    asked.history.record(structs.replace(RECORD, project="shop", cost=90_000_000))
     assert get(asked, "/pool/highlights").json()["project"]["name"] == "website"
     clock.now += 11.0
     assert get(asked, "/pool/highlights").json()["project"]["name"] == "shop"

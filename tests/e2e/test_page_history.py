@@ -136,9 +136,8 @@ def test_the_labels_of_hours_are_apart(browser, proxy):
     expect(page.locator(".chart canvas").first).to_be_visible()
     for width in (360, 1280, 1900):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function(
-            "document.querySelector('.chart canvas').clientWidth === document.querySelector('.plot').clientWidth"
-        )
+        wanted = page.evaluate("document.querySelector('.plot').clientWidth")
+        expect(page.locator(".chart canvas").first).to_have_js_property("clientWidth", wanted)
         drawn = page.evaluate("window.drawn.get(document.querySelector('.chart canvas'))")
         labels = [(place, length) for text, place, length in drawn if re.search("[AP]M$", text)]
         assert len(labels) >= 2
