@@ -58,7 +58,7 @@ WRITTEN_SECONDS = 1.5
 # The views that are open, by browser.
 OVERVIEW, REQUESTS, HISTORY = "overview", "requests", "history"
 BROWSERS = (OVERVIEW,) * 4 + (REQUESTS,) * 3 + (HISTORY,) * 3
-HISTORY_PATH = "/pool/history?range=30d&by=model"
+HISTORY_PATH, HIGHLIGHTS_PATH = "/pool/history?range=30d&by=model", "/pool/highlights"
 LATEST = 100
 
 
@@ -87,8 +87,8 @@ class Browser:
         yield "/pool"
         if self.view == REQUESTS:
             yield f"/pool/requests?limit={LATEST}{f'&since={self._newest}' if self._newest else ''}"
-        if self.view == HISTORY and turn % HISTORY_TURNS == self.number % HISTORY_TURNS:
-            yield HISTORY_PATH
+        if turn % HISTORY_TURNS == self.number % HISTORY_TURNS:
+            yield from {HISTORY: [HISTORY_PATH], OVERVIEW: [HIGHLIGHTS_PATH]}.get(self.view, [])
 
     async def look(self, http: aiohttp.ClientSession, server: Server, turn: int) -> None:
         """Ask once; a response that is an error ends the benchmark."""

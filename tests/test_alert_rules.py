@@ -241,6 +241,43 @@ def test_what_to_do_about_a_rejected_credential(one, words):
     assert alert.action.startswith(words)
 
 
+def test_the_page_names_its_own_buttons():
+    """What the page can do about an alert is in its own words; only what it cannot do is a command."""
+    one = refused_for("the account has a billing problem")
+    situations = [
+        {"pool": [snapshot(cooldowns=LIMITED), closed("b", paused=True)]},
+        {"pool": [one, *WELL]},
+        {"pool": [refused_for("the credential was rejected"), *WELL]},
+        {"budgets": [budget(96)]},
+        {"without_credential": ["opus"]},
+        {"errors": ErrorShare(40, 9)},
+    ]
+    for situation in situations:
+        alert = found(**situation)[0]
+        assert alert.on_page not in {"", alert.action}
+        assert "claude-proxy" not in alert.on_page
+        assert "/pool" not in alert.on_page
+
+
+def test_a_credential_that_the_page_cannot_remove():
+    """A credential that a variable names is replaced there, and the page does not say otherwise."""
+    one = refused_for("the credential was rejected")
+    for source, is_removed in (("credentials.yaml", True), ("CLAUDE_OAUTH_TOKENS", False)):
+        found_one = replace(one, credential=replace(one.credential, source=source))
+        (alert,) = found(pool=[found_one, *WELL])
+        assert ("remove r" in alert.on_page) == is_removed
+
+
+def test_since_when_a_credential_is_rejected():
+    """An alert begins with its cause: a rejection, or the first day on which a setup token is about to end."""
+    cooldown = Cooldown(NOW + HOUR, "the credential was rejected", rejected=True, recorded_at=NOW - HOUR)
+    (alert,) = found(pool=[snapshot("r", cooldowns={EVERYTHING: cooldown}), *WELL])
+    assert alert.cause == NOW - HOUR
+    early, late = (found(pool=[made(days)])[0].cause for days in (340, 360))
+    assert NOW - 340 * DAY < early < NOW
+    assert early - late == 20 * DAY
+
+
 def test_a_rejected_credential_stays_one_until_it_works():
     """When the pause after a rejection ends, the alert goes on until a response shows that the credential works."""
     since = {"r": NOW - HOUR}

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from test_history_queries import NOW, RECORD, Clock
+from test_history_queries import RECORD, Clock
 
 from claude_proxy.config.pool_groups import NO_GROUPS, PoolGroups
 from claude_proxy.config.settings import Settings
@@ -29,9 +29,10 @@ ENVIRONMENT = {
 BOTH = (RECORD, structs.replace(RECORD, user="static"))
 
 
-def client(path=None, *, refreshed=None, wait=None, groups=NO_GROUPS, terms=NO_TERMS, records=BOTH):
+def client(path=None, *, refreshed=None, wait=None, groups=NO_GROUPS, terms=NO_TERMS, records=BOTH, clock=None):
     settings = Settings.parse(ENVIRONMENT)
-    history = History(path, clock=Clock())
+    clock = clock or Clock()
+    history = History(path, clock=clock)
     for record in records:
         history.record(record)
 
@@ -44,15 +45,17 @@ def client(path=None, *, refreshed=None, wait=None, groups=NO_GROUPS, terms=NO_T
     pool = Pool(
         [replace(one, terms=terms) for one in settings.credentials], affinity=settings.affinity, quarantine=1, clock=Clock()
     )
-    routes = HistoryRoutes(history, Viewers(settings, pool, lambda: groups), fresh=fresh, clock=lambda: NOW)
-    return TestClient(Starlette(routes=routes.routes()))
+    routes = HistoryRoutes(history, Viewers(settings, pool, lambda: groups), fresh=fresh, clock=clock)
+    found = TestClient(Starlette(routes=routes.routes()))
+    found.history = history
+    return found
 
 
 def get(asked, path, token=MASTER, **parameters):
     return asked.get(path, params=parameters, headers={"x-litellm-api-key": token} if token else {})
 
 
-@pytest.mark.parametrize("path", ["/pool/history", "/pool/history.csv"])
+@pytest.mark.parametrize("path", ["/pool/history", "/pool/history.csv", "/pool/highlights"])
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("wrong", 401), (TOKEN, 200), (MASTER, 200)])
 def test_each_route_identifies_its_caller_by_itself(path, token, status):
     """A route responds by the token even when nothing stands before it, and asks other processes only for who may see it."""
@@ -116,10 +119,50 @@ def test_a_table_has_its_filters():
     assert (line["user"], line["project"]) == ("anna; ben", "'=1+1")
 
 
-def test_a_history_that_cannot_be_read(tmp_path):
+def test_the_sums_as_a_table():
+    """On request the CSV has a line for each name, with the sums of the range, as the table of the page has them."""
+    asked = client(records=[RECORD, structs.replace(RECORD, user="ben"), structs.replace(RECORD, user="ben", project="=1+1")])
+    parameters = {"range": "30d", "by": "user", "model": "opus", "lines": "names"}
+    text = get(asked, "/pool/history.csv", **parameters).text
+    assert text.startswith("from,to,model,user,requests,")
+    assert [(line["user"], line["requests"], line["usd"]) for line in csv.DictReader(io.StringIO(text))] == [
+        ("ben", "2", "3.0"),
+        ("anna", "1", "1.5"),
+    ]
+    (line,) = csv.DictReader(io.StringIO(get(asked, "/pool/history.csv", range="30d", lines="names").text))
+    assert (line["from"], line["to"], line["requests"], "user" in line) == ("2026-10-20", "2026-11-18", "3", False)
+    names = get(asked, "/pool/history.csv", by="project", lines="names").text
+    assert "'=1+1" in names
+    for path, value in (("/pool/history", "names"), ("/pool/history.csv", "days")):
+        assert get(asked, path, lines=value).status_code == 400
+
+
+def test_highlights_are_made_once_a_minute():
+    """Pages that ask within a minute get the same highlights, each viewer their own; after that they are made anew."""
+    clock = Clock()
+    refreshed = []
+    asked = client(
+        records=[RECORD, structs.replace(RECORD, user="static", project="docs", cost=1)], clock=clock, refreshed=refreshed
+    )
+    for number in range(2):
+        assert get(asked, "/pool/highlights").json()["project"]["name"] == "website"
+        own = get(asked, "/pool/highlights", TOKEN)
+        assert own.json()["project"]["name"] == "docs"
+        assert "anna" not in own.text
+        assert len(refreshed) == 2
+        clock.now += 50.0 * (1 - number)
+    asked.history.record(structs.replace(RECORD, project="shop", cost=90_000_000))
+    assert get(asked, "/pool/highlights").json()["project"]["name"] == "website"
+    clock.now += 11.0
+    assert get(asked, "/pool/highlights").json()["project"]["name"] == "shop"
+    assert len(refreshed) == 3
+
+
+@pytest.mark.parametrize("path", ["/pool/history", "/pool/highlights"])
+def test_a_history_that_cannot_be_read(tmp_path, path):
     """Without its database the route says so; recording goes on."""
     (tmp_path / "file").write_text("")
-    response = get(client(tmp_path / "file" / "history.sqlite"), "/pool/history")
+    response = get(client(tmp_path / "file" / "history.sqlite"), path)
     assert response.status_code == 503
     assert "history is not available" in response.json()["error"]["message"]
 

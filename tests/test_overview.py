@@ -122,12 +122,14 @@ def test_when_the_pool_is_empty(situation, words):
 
 
 def test_alerts_as_json():
-    """Each alert has since when it fires; one that nobody has noted fires now."""
-    alert = Alert("k", "info", "text", "action", 3)
+    """Each alert has since when it fires, or since when its cause began; one that nobody has noted fires now."""
+    alert = Alert("k", "info", "text", "action", 3, "on the page")
     assert alerts_as_json([alert], {}, NOW) == [
-        {"key": "k", "severity": "info", "text": "text", "action": "action", "since": NOW}
+        {"key": "k", "severity": "info", "text": "text", "action": "action", "on_page": "on the page", "since": NOW}
     ]
     assert alerts_as_json([alert], {"k": 5.0}, NOW)[0]["since"] == 5.0
+    for cause, since in ((3.0, 3.0), (7.0, 5.0)):
+        assert alerts_as_json([alert._replace(cause=cause)], {"k": 5.0}, NOW)[0]["since"] == since
 
 
 # --- what each viewer sees ---------------------------------------------------------------------------------------------------

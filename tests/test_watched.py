@@ -11,7 +11,20 @@ from aiohttp import web
 from benchmarks import report, watched
 from benchmarks.load import Seen
 from benchmarks.servers import ROOT, Server
-from benchmarks.watched import BEFORE, BROWSERS, HISTORY, HISTORY_PATH, OFF, ON, OVERVIEW, RECORDS, REQUESTS, WATCHED, Browser
+from benchmarks.watched import (
+    BEFORE,
+    BROWSERS,
+    HIGHLIGHTS_PATH,
+    HISTORY,
+    HISTORY_PATH,
+    OFF,
+    ON,
+    OVERVIEW,
+    RECORDS,
+    REQUESTS,
+    WATCHED,
+    Browser,
+)
 
 
 @pytest.mark.parametrize(("module", "path", "instead"), RECORDS)
@@ -67,7 +80,7 @@ async def looked(asked, view, turns, statuses=()):
 @pytest.mark.parametrize(
     ("view", "paths"),
     [
-        (OVERVIEW, ["/pool"] * 4),
+        (OVERVIEW, [*["/pool"] * 4, HIGHLIGHTS_PATH]),
         (REQUESTS, ["/pool", "/pool/requests?limit=100", *["/pool", "/pool/requests?limit=100&since=1.5-ab"] * 3]),
         (HISTORY, ["/pool", "/pool", "/pool", "/pool", HISTORY_PATH]),
     ],

@@ -24,8 +24,8 @@ MODEL_ROUTES = frozenset(
 # Rate limits, usage, requests and budgets: for every caller who may use the models.
 STATUS_ROUTES = frozenset(
     {
-        ("GET", "/pool"), ("GET", "/pool/history"), ("GET", "/pool/history.csv"), ("GET", "/pool/requests"),
-        ("GET", "/metrics"), ("GET", "/api/oauth/usage"),
+        ("GET", "/pool"), ("GET", "/pool/history"), ("GET", "/pool/history.csv"), ("GET", "/pool/highlights"),
+        ("GET", "/pool/requests"), ("GET", "/metrics"), ("GET", "/api/oauth/usage"),
     }
 )  # fmt: skip
 # Claude Code's telemetry, by route: every caller's is taken, and that of an identified user may be passed on.

@@ -35,9 +35,12 @@ def overview(
 
 
 def alerts_as_json(alerts: Sequence[Alert], since: Mapping[str, float], now: float) -> list[dict[str, Any]]:
-    """Return alerts as JSON values; ``since`` has when each began, by key."""
-    fields = ("key", "severity", "text", "action")
-    return [{name: getattr(one, name) for name in fields} | {"since": since.get(one.key, now)} for one in alerts]
+    """Return alerts as JSON values; ``since`` has when each was noticed, by key. An earlier cause began before that."""
+    fields = ("key", "severity", "text", "action", "on_page")
+    return [
+        {name: getattr(one, name) for name in fields} | {"since": min(one.cause or now, since.get(one.key, now))}
+        for one in alerts
+    ]
 
 
 def _sentence(pool: Sequence[Snapshot], serious: Sequence[Alert], situation: Situation) -> str:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from claude_proxy.alerts.situation import Situation
 from claude_proxy.config import alerts as config
 from claude_proxy.config.alerts import CRITICAL, INFO, SEVERITIES, WARNING, Thresholds
+from claude_proxy.config.settings import POOL_SOURCES
 from claude_proxy.credentials.credential import Kind
 from claude_proxy.credentials.expiry import DAY, token_expiry_of
 from claude_proxy.credentials.rate_limits import ALL_MODELS, NO_COOLDOWN, Snapshot, general_windows
@@ -32,12 +33,15 @@ CRITICAL_ERRORS = 50
 ENDS_CRITICAL, ENDS_WARNING = 1, 7
 # From this share on, in per cent, a budget is a warning.
 BUDGET_WARNING = 95
+SETUP_TOKEN = "token (`claude setup-token`)"  # noqa: S105 - not a token
 
 
 class Alert(NamedTuple):
     """``key`` identifies what the alert is about. ``action`` is what an operator does about it.
 
-    ``level`` rises with each threshold of a rule that has several: a message is sent for each.
+    ``level`` rises with each threshold of a rule that has several: a message is sent for each. ``on_page`` is the action in
+    the words of the page, whose buttons do what a command does; empty if it has the same words. ``cause`` is when the cause
+    began, if that is known.
     """
 
     key: str
@@ -45,6 +49,8 @@ class Alert(NamedTuple):
     text: str
     action: str
     level: int = 0
+    on_page: str = ""
+    cause: float | None = None
 
 
 Rule = Callable[[Situation, Thresholds], Iterable[Alert]]
@@ -53,7 +59,10 @@ Rule = Callable[[Situation, Thresholds], Iterable[Alert]]
 def alerts_of(situation: Situation, thresholds: Thresholds) -> list[Alert]:
     """Return the alerts of a situation, the most severe first. A rule with a bug is an alert."""
     found = [alert for rule in RULES for alert in _alerts_of_rule(rule, situation, thresholds)]
-    cleaned = [one._replace(text=clean(one.text, MAX_TEXT), action=clean(one.action, MAX_TEXT)) for one in found]
+    cleaned = (
+        one._replace(text=clean(one.text, MAX_TEXT), action=clean(one.action, MAX_TEXT), on_page=clean(one.on_page, MAX_TEXT))
+        for one in found
+    )
     return by_severity(cleaned)
 
 
@@ -97,7 +106,7 @@ def pool_empty(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
     if found := shortage(situation.pool):
         text = f"{found.words(situation.zone, situation.now)}."
         # A second message is sent if the pool is empty for some model families and then for all.
-        yield Alert("pool-empty", CRITICAL, text, found.remedy, 2 if found.is_whole else 1)
+        yield Alert("pool-empty", CRITICAL, text, found.remedy(), 2 if found.is_whole else 1, found.remedy(on_page=True))
 
 
 class Shortage(NamedTuple):
@@ -126,12 +135,11 @@ class Shortage(NamedTuple):
         """The model families in words."""
         return in_list([Scope(family).words for family in self.families])
 
-    @property
-    def remedy(self) -> str:
-        """What an operator can do, as a sentence."""
+    def remedy(self, *, on_page: bool = False) -> str:
+        """Return what an operator can do, as a sentence: with commands, or with the words of the page's buttons."""
         states = {state_name(one) for one in self.pool}
-        ways = ["add a credential (`claude-proxy pool add LABEL`)"]
-        ways += ["resume a paused one (`claude-proxy pool resume LABEL`)"] if PAUSED in states else []
+        add, resume = ("", "") if on_page else (" (`claude-proxy pool add LABEL`)", " (`claude-proxy pool resume LABEL`)")
+        ways = [f"add a credential{add}", *([f"resume a paused one{resume}"] if PAUSED in states else [])]
         ways += ["do what the alert of a rejected one says"] if REJECTED in states else []
         ways += ["log in again where a login has expired"] if EXPIRED in states else []
         ways += ["wait for the reset"] if self.ends else []
@@ -206,7 +214,8 @@ def credential_rejected(situation: Situation, thresholds: Thresholds) -> Iterato
             text = f"Anthropic rejected the credential {label}, and no request has succeeded with it since then."
         else:
             continue
-        yield Alert(f"credential-rejected:{label}", WARNING, text, _renewal(one))
+        on_page, cause = _renewal(one, on_page=True), cooldown.recorded_at or None if cooldown else None
+        yield Alert(f"credential-rejected:{label}", WARNING, text, _renewal(one), on_page=on_page, cause=cause)
 
 
 def _works_again(one: Snapshot, since: float | None) -> bool:
@@ -214,15 +223,28 @@ def _works_again(one: Snapshot, since: float | None) -> bool:
     return since is None or not one.windows or any(window.seen > since for window in one.windows.values())
 
 
-def _renewal(one: Snapshot) -> str:
+def _renewal(one: Snapshot, *, on_page: bool = False) -> str:
+    """Return how a credential works again: with commands, or with the words of the page's buttons."""
     if one.credential.renewed:
         return "Start Claude Code in that home and log in again."
     cooldown, label = one.cooldowns.get(EVERYTHING), one.credential.label
     if cooldown is not None and cooldown.reason in UNPAID:
-        return f"Pay or add credit for that account (in Anthropic's Console: Billing), then `claude-proxy pool resume {label}`."
-    if one.credential.kind is Kind.API_KEY:
-        return "Create a new API key (in Anthropic's Console: API keys), and replace the old one in the pool."
-    return "Create a new token (`claude setup-token`), and replace the old one in the pool."
+        then = f"try {label} now" if on_page else f"`claude-proxy pool resume {label}`"
+        return f"Pay or add credit for that account (in Anthropic's Console: Billing), then {then}."
+    is_key = one.credential.kind is Kind.API_KEY
+    what = "API key (in Anthropic's Console: API keys)" if is_key else SETUP_TOKEN
+    return _replaced(one, what, on_page=on_page)
+
+
+def _replaced(one: Snapshot, what: str, *, on_page: bool) -> str:
+    """Return how a credential is replaced. The page adds any, and removes those of the credentials file."""
+    by_page = on_page and one.credential.source not in POOL_SOURCES
+    place = (
+        f"add it under Credentials with another label, and remove {one.credential.label}"
+        if by_page
+        else "and replace the old one in the pool"
+    )
+    return f"Create a new {what}, {place}."
 
 
 def token_ends(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
@@ -238,8 +260,9 @@ def token_ends(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
         nearest = min(reached)
         severity = CRITICAL if nearest <= ENDS_CRITICAL else WARNING if nearest <= ENDS_WARNING else INFO
         text = f"Credential {one.credential.label}: {expiry.words(situation.now).partition(';')[0]}."
-        action = "Create a new token (`claude setup-token`), and replace the old one in the pool."
-        yield Alert(f"token-ends:{one.credential.label}", severity, text, action, len(reached))
+        key, cause = f"token-ends:{one.credential.label}", expiry.expires - max(reached) * DAY
+        action, on_page = (_replaced(one, SETUP_TOKEN, on_page=on_page) for on_page in (False, True))
+        yield Alert(key, severity, text, action, len(reached), on_page, cause)
 
 
 def login_expired(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
@@ -271,7 +294,9 @@ def _budget_alert(one: Standing, level: int, situation: Situation) -> Alert:
     text = f"{one.percent} % of the {one.period.value}'s budget of {whose} is spent{effect}. It resets at {resets}."
     scope = one.budget.scope
     action = f"`claude-proxy budget set {scope} {one.period.value}=USD` changes it." if one.percent >= BUDGET_WARNING else ""
-    return Alert(f"budget:{scope}:{one.period.value}", severity, text, action or "Nothing needs to be done yet.", level)
+    on_page = "Change it, if it should be larger." if action else ""
+    none = "Nothing needs to be done yet."
+    return Alert(f"budget:{scope}:{one.period.value}", severity, text, action or none, level, on_page)
 
 
 def error_rate(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
@@ -284,7 +309,8 @@ def error_rate(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
         return
     severity = CRITICAL if found.percent >= CRITICAL_ERRORS else WARNING
     text = f"{found.percent} % of the {found.requests} requests of the last {found.minutes} minutes failed."
-    yield Alert("error-rate", severity, text, "The list of requests on the page /pool shows which failed, and why.")
+    where = "The list of requests{} shows which failed, and why."
+    yield Alert("error-rate", severity, text, where.format(" on the page /pool"), on_page=where.format(""))
 
 
 def store_away(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:
@@ -329,7 +355,7 @@ def no_credential(situation: Situation, thresholds: Thresholds) -> Iterator[Aler
     if config.NO_CREDENTIAL not in thresholds.off and names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         text = f"The pool has no credential, which these models need: {', '.join(names[:3])}{more}."
-        yield Alert("no-credential", WARNING, text, "Add one: `claude-proxy pool add`.")
+        yield Alert("no-credential", WARNING, text, "Add one: `claude-proxy pool add`.", on_page="Add one.")
 
 
 def open_proxy(situation: Situation, thresholds: Thresholds) -> Iterator[Alert]:

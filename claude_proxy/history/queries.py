@@ -118,6 +118,18 @@ class Found(NamedTuple):
 def find(connection: sqlite3.Connection, view: View) -> Found:
     """Read what a view shows, in one transaction."""
     connection.execute("BEGIN")
+    total, rows, chosen, since = _sums(connection, view)
+    return Found(total, rows, _filterable(connection, view, chosen), since)
+
+
+def find_numbers(connection: sqlite3.Connection, view: View) -> tuple[list[int], dict[str, list[int]]]:
+    """Return the numbers of a view over its whole range, of all usage and of each name, in the order of its rows."""
+    total, rows, *_ = _sums(connection, view)
+    return total.total(), {name: sums.total() for name, sums in rows.items()}
+
+
+def _sums(connection: sqlite3.Connection, view: View) -> tuple[Sums, dict[str, Sums], Sequence[Chosen], str | None]:
+    """Return the sums of all usage and of each name, the pages of the view, and the first period with data."""
     stored = schema.places(connection)
     places = {period: place for place, period in enumerate(view.periods)}
     shown = ((one, view.period_of(one.period)) for one in stored)
@@ -130,7 +142,7 @@ def find(connection: sqlite3.Connection, view: View) -> Found:
         for dimension in (WHOLE, view.by):
             for place, name, *numbers in connection.execute(_ROLLED, (json.dumps(rolled), dimension)):
                 (total if dimension == WHOLE else rows.setdefault(name, Sums())).add(place, numbers)
-    return Found(total, _most(rows), _filterable(connection, view, chosen), stored[0].period if stored else None)
+    return total, _most(rows), chosen, stored[0].period if stored else None
 
 
 def _add_detailed(
@@ -237,6 +249,14 @@ def lines(view: View, found: Found) -> Iterable[dict[str, Any]]:
             numbers = sums.by_place.get(place)
             if numbers and numbers[0]:
                 yield {"period": period, **({view.by: name} if view.by != NONE else {}), **numbers_shown(numbers)}
+
+
+def sum_lines(view: View, found: Found) -> Iterable[dict[str, Any]]:
+    """Yield the sums over the range as lines of a table: one for each name, in the order of the rows."""
+    rows = found.rows if view.by != NONE else {"": found.total}
+    span = {"from": view.periods[0], "to": view.periods[-1]}
+    for name, sums in rows.items():
+        yield {**span, **({view.by: name} if view.by != NONE else {}), **numbers_shown(sums.total())}
 
 
 assert len(_NEEDED) == _COUNTS + len(BUCKETS)  # noqa: S101 - the order of both is that of ``COLUMNS``

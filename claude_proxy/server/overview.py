@@ -199,4 +199,4 @@ class Overview:
 
 def _for_user(alert: Alert) -> Alert:
     """Return an alert about a budget for its user, who cannot change it."""
-    return alert._replace(action="The proxy's operator can raise it." if alert.severity != INFO else alert.action)
+    return alert._replace(action="The proxy's operator can raise it." if alert.severity != INFO else alert.action, on_page="")

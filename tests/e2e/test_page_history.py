@@ -4,10 +4,13 @@ import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 from processes import MASTER_KEY
 from test_page_views import get, opened, proxy, ready
 from test_status_through_the_proxy import browser
+
+from benchmarks.made_up_history import MODELS, USERS
+from benchmarks.made_up_home import token_of
 
 __all__ = ["browser", "proxy"]  # fixtures
 
@@ -102,8 +105,10 @@ def test_a_family_and_what_is_not_drawn(browser, proxy):
     """One entry of the menu has all models of a family; charts with fewer lines than names say so; a click splits by user."""
     page, said = opened(browser, proxy, "#/history?range=30d&by=model")
     rates = page.locator(".chart", has=page.locator(".chart-title", has_text="Cache hit rate"))
-    more = page.locator("table.numbers tbody tr").count() - 4
-    expect(rates.locator(".legend li").last).to_have_text(f"{more} more: see the table")
+    names = page.locator("table.numbers tbody th button:first-child")
+    expect(names).to_have_count(len(MODELS))
+    shares = ", ".join(f"{name} [0-9]+ %" for name in names.all_text_contents()[4:])
+    expect(rates.locator(".legend li").last).to_have_text(re.compile(f"^no line: {shares}$"))
     menu = page.get_by_label("Only model")
     menu.select_option("all Opus")
     expect(page.locator(".chip")).to_have_count(2)
@@ -131,9 +136,8 @@ def test_the_labels_of_hours_are_apart(browser, proxy):
     expect(page.locator(".chart canvas").first).to_be_visible()
     for width in (360, 1280, 1900):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function(
-            "document.querySelector('.chart canvas').clientWidth === document.querySelector('.plot').clientWidth"
-        )
+        wanted = page.evaluate("document.querySelector('.plot').clientWidth")
+        expect(page.locator(".chart canvas").first).to_have_js_property("clientWidth", wanted)
         drawn = page.evaluate("window.drawn.get(document.querySelector('.chart canvas'))")
         labels = [(place, length) for text, place, length in drawn if re.search("[AP]M$", text)]
         assert len(labels) >= 2
@@ -174,4 +178,149 @@ def test_a_sign_in_says_that_it_is_checked(browser, proxy):
     expect(page.get_by_role("alert")).to_have_text("That is not a token of this proxy.")
     expect(button).to_have_text("Sign in")
     assert seen == ["Checking ..."]
+    page.context.close()
+
+
+# --- at a glance ------------------------------------------------------------------------------------------------------------
+
+
+def line(page: Page, name: str):
+    return page.locator(f"#glance [data-line={name}] dd")
+
+
+def test_the_first_screen_answers_what_is_asked_daily(browser, proxy):
+    """Without a click or a scroll the first screen has each answer, and each is that of the data."""
+    page, said = opened(browser, proxy, "#/")
+    found = get(proxy, "/pool/highlights").json()
+    pool = get(proxy, "/pool").json()
+    day, user = found["yesterday"], found["yesterday"]["user"]
+    expect(page.locator("#glance [data-line=model] dt")).to_have_text(f"Most {day['model']} yesterday")
+    expect(line(page, "model")).to_contain_text(f"{user['name']} ${user['usd']:,.2f} of ${day['usd']:,.2f}")
+    week = found["week"]
+    worst = week["lowest"]
+    expect(line(page, "cache")).to_contain_text(
+        f"{round(100 * week['cache_hit_rate'])} % of the input; the worst is {worst['name']}"
+    )
+    expect(line(page, "first")).to_contain_text(
+        f"{week['slowest']['name']} is slowest, p95 {week['slowest']['first_byte_p95']:.1f} s"
+    )
+    project = found["project"]
+    expect(line(page, "project")).to_contain_text(
+        f"{project['name']} cost most: over ${project['usd']:,.2f}, {project['user']['name']}"
+    )
+    budget = max(pool["budgets"], key=lambda one: one["spent"] / one["limit"])
+    expect(line(page, "budget")).to_contain_text(f"{budget['scope']}, {budget['period']} {budget['percent']} % of $")
+    last = pool["failovers"][0]
+    expect(line(page, "failover")).to_contain_text(last["user"])
+    expect(line(page, "failover")).to_contain_text(last["text"].partition(":")[0])
+    closed = [one for one in pool["credentials"] if one["state"]["name"] != "usable"]
+    for one in closed:
+        expect(line(page, "closed")).to_contain_text(re.compile(f"{one['label']} (rejected|rate-limited|paused).* since "))
+    weeks = {one["label"]: window["utilization"] for one in pool["credentials"] for window in one["windows"]
+             if window["name"] == "7d" and one["state"]["name"] not in {"rejected", "paused"}}  # fmt: skip
+    fullest = max(weeks, key=lambda label: weeks[label])
+    expect(line(page, "week")).to_contain_text(re.compile(f"{fullest} [0-9]+ %, resets .*(before that|lasts until then)"))
+    box = page.locator("#glance").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 900
+    assert "five_hour" not in page.locator("#view").inner_text()
+    expect(page.locator("#zone")).to_have_text("times in UTC")
+    assert said == []
+    page.context.close()
+
+
+def test_a_line_leads_to_the_view_that_shows_all_of_it(browser, proxy):
+    """Each line is a link to a view whose filters are set, and whose first row is the answer of the line."""
+    found = get(proxy, "/pool/highlights").json()
+    firsts = {
+        "model": found["yesterday"]["user"]["name"], "cache": found["week"]["lowest"]["name"],
+        "first": found["week"]["slowest"]["name"], "project": found["project"]["user"]["name"],
+    }  # fmt: skip
+    page, said = opened(browser, proxy, "#/")
+    for name, answer in firsts.items():
+        link = line(page, name).get_by_role("link").first
+        expect(link).to_be_visible()
+        link.click()
+        ready(page)
+        rows = page.locator("table.numbers tbody tr")
+        expect(rows.first.get_by_role("button").first).to_have_text(answer)
+        expect(rows.first).to_be_in_viewport()
+        page.go_back()
+        ready(page)
+    line(page, "failover").get_by_role("link").first.click()
+    expect(page.locator("#open-request")).to_be_visible()
+    page.go_back()
+    line(page, "budget").get_by_role("link").first.click()
+    expect(page.locator("#budgets tbody tr").first).to_contain_text(re.compile("[0-9] %"))
+    assert said == []
+    page.context.close()
+
+
+def test_budgets_are_in_the_order_of_their_use(browser, proxy):
+    """The fullest budget is first, whoever it is for, and the page says which budgets overlap."""
+    page, said = opened(browser, proxy, "#/budgets")
+    budgets = get(proxy, "/pool").json()["budgets"]
+    shares = sorted((one["percent"] for one in budgets), reverse=True)
+    assert [int(text.split()[0]) for text in page.locator("#budgets .used span").all_text_contents()] == shares
+    expect(page.locator("#budgets-hint")).to_contain_text("A user with several groups counts in each of them.")
+    assert said == []
+    page.context.close()
+
+
+def test_an_alert_leads_to_where_it_is_mended(browser, proxy):
+    """An alert names no command for what the page can do, and its link opens the credential that it is about."""
+    page, said = opened(browser, proxy, "#/")
+    pool = get(proxy, "/pool").json()
+    rejected = next(one for one in pool["credentials"] if one["state"]["name"] == "rejected")
+    row = page.locator(".alerts li", has_text="Anthropic rejects the credential")
+    expect(row).to_contain_text(f"and remove {rejected['label']}")
+    assert "claude-proxy pool" not in page.locator(".alerts").inner_text()
+    began = (row.locator("time").get_attribute("datetime") or "")[:16]
+    assert began == datetime.fromtimestamp(rejected["state"]["cooldowns"][0]["since"], UTC).isoformat()[:16]
+    row.get_by_role("link", name=f"Open {rejected['label']}").click()
+    card = page.locator("article.wanted")
+    expect(card).to_have_attribute("data-label", rejected["label"])
+    expect(card).to_be_in_viewport()
+    expect(card.get_by_role("button", name="Try now")).to_be_visible()
+    expect(card.get_by_role("button", name="Resume")).to_have_count(0)
+    card.get_by_role("button", name="Try now").click()
+    expect(page.get_by_role("dialog")).to_contain_text(f"Try {rejected['label']} now?")
+    page.keyboard.press("Escape")
+    assert said == []
+    page.context.close()
+
+
+def test_a_search_for_what_the_page_says(browser, proxy):
+    """A limit is found by the words in which the page shows it."""
+    page, said = opened(browser, proxy, "#/requests")
+    page.get_by_label("Search").fill("5-hour limit")
+    expect(page).to_have_url(re.compile("q=5-hour"))
+    wanted = get(proxy, "/pool/requests?limit=100&q=five_hour limit").json()["requests"]
+    rows = page.locator("table.requests tbody tr")
+    expect(rows).to_have_count(len(wanted))
+    assert len(wanted) > 0
+    rows.first.get_by_role("button").first.click()
+    expect(page.locator("#open-request .attempts")).to_contain_text("5-hour limit")
+    assert said == []
+    page.context.close()
+
+
+def test_a_history_that_is_not_available(browser, proxy):
+    """Without the history the first screen says so in one line, and all that does not need it is there."""
+    page, _ = opened(browser, proxy, "#/credentials")
+    page.route("**/pool/highlights", lambda route: route.fulfill(status=503, json={"error": {"message": "not now"}}))
+    page.locator("nav a[data-view=overview]").click()
+    expect(line(page, "failure")).to_have_text("not available: not now")
+    expect(line(page, "week")).to_be_visible()
+    expect(page.locator("#glance [data-line=cache]")).to_have_count(0)
+    page.context.close()
+
+
+def test_a_user_at_a_glance(browser, proxy):
+    """A user's lines are about their own use, and name no other user."""
+    page, said = opened(browser, proxy, "#/", token_of("anna"))
+    expect(page.locator("#glance [data-line=cache] dt")).to_have_text("Your cache hits, 7 days")
+    text = page.locator("#glance").inner_text()
+    assert [name for name in USERS if name != "anna" and re.search(rf"\b{name}\b", text)] == []
+    assert said == []
     page.context.close()

@@ -90,6 +90,12 @@ def total(proxy: Proxy, query: str, token: str = MASTER_KEY) -> dict[str, Any]:
     return get(proxy, f"/pool/history?{query}", token).json()["total"]
 
 
+def shown_reason(why: str) -> str:
+    """Return a reason as the page shows it: limits and statuses in words."""
+    words = why.replace("five_hour limit", "5-hour limit").replace("overloaded_error", "overloaded")
+    return words if "overloaded" in words else words.replace("(HTTP 529)", "(HTTP 529: overloaded)")
+
+
 def tile(page: Page, title: str):
     return page.locator(".tiles div", has=page.locator("dt", has_text=re.compile(f"^{title}$"))).locator("dd").first
 
@@ -311,6 +317,15 @@ def test_the_csv_is_what_is_shown(browser, proxy):
     assert waiting.value.suggested_filename.endswith(".csv")
     lines = [*csv.DictReader(io.StringIO(text))]
     assert sum(int(line["requests"]) for line in lines) == total(proxy, "range=30d&user=anna")["requests"]
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Table as CSV").click()
+    sums = [*csv.DictReader(io.StringIO(waiting.value.path().read_text(encoding="utf-8")))]
+    rows = page.locator("table.numbers").first.locator("tbody tr")
+    assert [line["model"] for line in sums] == rows.locator("th button:first-child").all_text_contents()
+    assert [f"{int(line['requests']):,}" for line in sums] == rows.locator("td:nth-child(2)").all_text_contents()
+    assert "-sums-" in waiting.value.suggested_filename
+    page.get_by_label("Split by").select_option("nothing")
+    expect(page.get_by_role("button", name="Sums as CSV")).to_be_visible()
     assert said == []
     page.context.close()
 
@@ -342,7 +357,12 @@ def test_the_last_requests(browser, proxy):
     rows.first.get_by_role("button").first.click()
     expect(page).to_have_url(re.compile("open="))
     details = page.locator("#open-request")
-    for text in (one["request_id"], one["user"], one["project"], *(attempt["why"] for attempt in one["attempts"])):
+    for text in (
+        one["request_id"],
+        one["user"],
+        one["project"],
+        *(shown_reason(attempt["why"]) for attempt in one["attempts"]),
+    ):
         expect(details).to_contain_text(text)
     page.reload()
     expect(details).to_contain_text(one["request_id"])

@@ -15,6 +15,7 @@ export function mount(root, app) {
       el("button", { type: "button", class: "primary", id: "change-budget", text: "Change a budget", hidden: true })),
     el("p", { class: "outcome", id: "budget-outcome", role: "status" }),
     el("div", { class: "card scroll" }, el("table", { id: "budgets" })),
+    el("p", { class: "hint", id: "budgets-hint" }),
     el("h2", { id: "users-title" }),
     el("div", { class: "card scroll" }, el("table", { id: "users" })),
     el("p", { class: "hint", id: "users-hint" }),
@@ -32,7 +33,8 @@ export function mount(root, app) {
 
   function update() {
     const { data, admin } = app;
-    say(root.querySelector("#budgets-summary"), data.budgets.length ? `In USD, by the days of ${data.budgets[0].timezone}` : "");
+    say(root.querySelector("#budgets-summary"), data.budgets.length ? `In USD, by the days of ${data.budgets[0].timezone}, the fullest first` : "");
+    say(root.querySelector("#budgets-hint"), overlaps(data.budgets));
     root.querySelector("#change-budget").hidden = !admin;
     fill(root.querySelector("#budgets"), budgets(inOrder(data.budgets), admin));
     say(root.querySelector("#users-title"), admin ? "Users" : "You");
@@ -64,10 +66,19 @@ function change(app, scope) {
 const head = (text, extra = "") => el("th", { scope: "col", class: extra, text });
 const nothing = (columns, text) => [el("tr", {}, el("td", { colspan: columns, class: "soft", text }))];
 
-// Those of everyone, of groups, of users, and among them the fullest first.
+// The fullest first; of equal ones those of everyone, of groups, of users.
 function inOrder(rows) {
   const place = ({ scope }) => ["all", "group", "user"].indexOf(scope.split(":")[0]);
-  return [...rows].sort((a, b) => place(a) - place(b) || b.percent - a.percent);
+  return [...rows].sort((a, b) => b.spent / b.limit - a.spent / a.limit || place(a) - place(b) || a.scope.localeCompare(b.scope));
+}
+
+// What is not obvious of the sums: that they overlap.
+function overlaps(rows) {
+  const groups = rows.filter(({ scope }) => scope.startsWith("group:")).length;
+  return [
+    rows.some(({ scope }) => scope === "all") && rows.length > 1 && "The budget of all includes what groups and users spend.",
+    groups > 1 && "A user with several groups counts in each of them.",
+  ].filter(Boolean).join(" ");
 }
 
 function budgets(rows, admin) {

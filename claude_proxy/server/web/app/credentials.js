@@ -2,19 +2,21 @@
 
 import { ask, field } from "./dialog.js";
 import { el, fill, say } from "./dom.js";
-import { count, dayOnly, grade, percent, short, time, tokens, whole } from "./format.js";
-import { bar, evenShare, forecast, pace, reasons, resets, worstFirst } from "./pool.js";
+import { count, dayOnly, grade, percent, plain, short, time, tokens, whole } from "./format.js";
+import { bar, credentialsOf, evenShare, forecast, pace, reasons, resets, worstFirst } from "./pool.js";
 import { sparkline } from "./sparkline.js";
 
 const NOT_USED = "not used yet; Anthropic reports its limits with the first response";
 const CHANGES = {
   pause: { title: "Pause", text: "No new request uses it until it is resumed. Requests in progress continue." },
   resume: { title: "Resume", text: "It is used at once, also if it is still rate-limited." },
+  retry: { action: "resume", title: "Try now", question: (label) => `Try ${label} now?`, text: "Its cooldown ends: the next requests use it, also if it is still limited or rejected." },
   remove: { title: "Remove", text: "Its entry in the credentials file is deleted, with its secret. Requests in progress continue.", danger: true },
 };
 
 export function mount(root, app) {
   let order = [];
+  let scrolled = null; // the credential of the address that was scrolled to
   fill(root, [
     el("div", { class: "view-head" }, el("h2", { text: "Credentials" }), el("p", { class: "soft", id: "pool-summary" }),
       el("button", { type: "button", class: "primary", id: "add-credential", text: "Add a credential", hidden: true })),
@@ -44,8 +46,14 @@ export function mount(root, app) {
     const { usable, credentials } = data.pool;
     say(root.querySelector("#pool-summary"), credentials ? `${usable} of ${credentials} usable, worst first` : "");
     root.querySelector("#add-credential").hidden = !admin;
-    order = inOrder(data.credentials, order, list.matches(":hover, :focus-within"));
+    order = inOrder(credentialsOf(data), order, list.matches(":hover, :focus-within"));
     fill(list, order.length ? order.map((one) => credential(one, data.now, app)) : [el("p", { class: "soft", text: "The pool has no credentials." })]);
+    const wanted = app.state.query.get("show");
+    if (wanted !== scrolled) {
+      const found = order.some((one) => one.label === wanted) && list.querySelector(`[data-label="${CSS.escape(wanted)}"]`);
+      if (found) found.scrollIntoView({ block: "center" });
+      scrolled = wanted;
+    }
   }
 
   return { update, unmount() {} };
@@ -62,8 +70,8 @@ function inOrder(credentials, before, isUsed) {
 // --- Changes -----------------------------------------------------------------------------------------------------------------
 
 function change(app, action, label) {
-  const { title, text, danger } = CHANGES[action];
-  return ask({ title: `${title} ${label}?`, text, action: title, danger, act: () => app.post(action, { label }) });
+  const { title, text, danger, question, action: path = action } = CHANGES[action];
+  return ask({ title: question?.(label) ?? `${title} ${label}?`, text, action: title, danger, act: () => app.post(path, { label }) });
 }
 
 function changePriority(app, label) {
@@ -100,11 +108,11 @@ function add(app) {
 function credential(one, now, app) {
   const kind = { usable: "", "partly rate-limited": "in-part" }[one.state.name] ?? one.state.name;
   const used = one.week.requests > 0 || one.last_error || one.state.cooldowns.length > 0;
-  return el("article", { key: one.label, class: `card ${kind}`, "data-label": one.label, "aria-label": one.label },
+  return el("article", { key: one.label, class: `card ${kind}${app.state.query.get("show") === one.label ? " wanted" : ""}`, "data-label": one.label, "aria-label": one.label },
     el("div", { class: "who" },
       el("h3", {}, el("span", { text: one.label }), el("small", { text: one.kind })),
       ...reasons(one, now).map((line) => el("p", { class: `state ${line.kind}` }, el("strong", { text: line.what }), line.words)),
-      one.last_error && el("p", { class: "small soft", text: `last limit or error ${time(one.last_error.at, now)}: ${one.last_error.text}` }),
+      one.last_error && el("p", { class: "small soft", text: `last limit or error ${time(one.last_error.at, now)}: ${plain(one.last_error.text)}` }),
       one.login && one.state.name !== "expired" && el("p", { class: "small soft", text: one.login.words }),
       one.setup_token && (one.state.name !== "rejected" || one.setup_token.expires <= now) && setupToken(one.setup_token),
       one.terms && termsOf(one.terms),
@@ -163,7 +171,7 @@ function actionsOf(one) {
   const button = (action, text) => el("button", { type: "button", key: action, "data-action": action, "data-label": one.label, "aria-label": `${text}: ${one.label}`, text });
   const buttons = [
     one.editable && !paused && button("pause", "Pause"),
-    (paused || one.state.cooldowns.length > 0) && button("resume", "Resume"),
+    paused ? button("resume", "Resume") : one.state.cooldowns.length > 0 && button("retry", "Try now"),
     one.editable && button("priority", "Priority"),
     one.editable && button("remove", "Remove"),
   ].filter(Boolean);

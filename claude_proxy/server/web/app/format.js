@@ -77,3 +77,15 @@ export const count = (amount, word) => `${whole.format(amount)} ${word}${amount 
 
 // The grade of a share of a limit, as a class.
 export const grade = (fraction) => (fraction >= 0.95 ? "bad" : fraction >= 0.75 ? "warn" : "good");
+
+// A text of the proxy with its limits and statuses in words: "five_hour limit" is the 5-hour limit, "seven_day_opus limit" the 7-day limit of Opus.
+const LIMITS = { five_hour: "5-hour limit", seven_day: "7-day limit" };
+export const plain = (text) => text.replace(/\b(five_hour|seven_day)(?:_([a-z0-9]+))? limit/g, (_, name, family) => `${LIMITS[name]}${family ? ` of ${capital(family)}` : ""}`)
+  .replace(/\boverloaded_error\b/g, "overloaded").replace(/^(?!.*overloaded)(.*)[(]HTTP 529[)]/, "$1(HTTP 529: overloaded)");
+// The same text as the proxy has it, to be searched for.
+export const raw = (text) => text.replace(/\b5-hour limit/i, "five_hour limit").replace(/\b7-day limit(?: of ([a-z0-9]+))?/i, (_, family) => `seven_day${family ? `_${family.toLowerCase()}` : ""} limit`)
+  .replace(/HTTP 529: overloaded/i, "HTTP 529");
+export const capital = (word) => `${word.slice(0, 1).toUpperCase()}${word.slice(1)}`;
+
+// The time zone of the times, which is that of the browser.
+export const ZONE = new Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";

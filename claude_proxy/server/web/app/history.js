@@ -27,6 +27,7 @@ export function mount(root, app) {
   const head = document.createElement("div");
   const controls = document.createElement("div");
   const tiles = document.createElement("dl");
+  const table = document.createElement("div");
   const charts = document.createElement("div");
   const numbers = document.createElement("div");
   const status = document.createElement("p");
@@ -37,7 +38,8 @@ export function mount(root, app) {
   status.className = "note";
   status.hidden = true;
   status.setAttribute("role", "status");
-  root.append(head, controls, status, tiles, charts, numbers);
+  table.className = "split";
+  root.append(head, controls, status, tiles, table, charts, numbers);
   const drawn = new Map(); // the charts by their title
   let shown = null; // the data, and the query that it answers
   let asked = null; // the query of the last request
@@ -95,7 +97,8 @@ export function mount(root, app) {
     fill(head, [
       el("h2", { text: "History" }),
       el("p", { class: "soft", text: shown ? words(shown) : "" }),
-      el("button", { type: "button", text: "Download CSV", onclick: download }),
+      el("button", { type: "button", text: by === "none" ? "Sums as CSV" : "Table as CSV", onclick: () => download(true) }),
+      el("button", { type: "button", text: `Download CSV by ${step ?? "period"}`, onclick: () => download(false) }),
     ]);
     fill(controls, [
       el("div", { class: "line" },
@@ -140,12 +143,15 @@ export function mount(root, app) {
       ...options.map(([key, text]) => el("option", { value: key, text, selected: key === value }))));
   }
 
-  async function download() {
+  // Saves the sums of each name, as the table has them, or the numbers of each period.
+  async function download(sums) {
+    const wanted = query();
+    if (sums) wanted.set("lines", "names");
     try {
-      const response = await app.fetch("history.csv", `${query()}`);
+      const response = await app.fetch("history.csv", `${wanted}`);
       const link = document.createElement("a");
       link.href = URL.createObjectURL(await response.blob());
-      link.download = `claude-proxy-${filtersInName()}${shown ? `${shown.periods[0]}-${shown.periods.at(-1)}` : "history"}.csv`;
+      link.download = `claude-proxy-${sums ? "sums-" : ""}${filtersInName()}${shown ? `${shown.periods[0]}-${shown.periods.at(-1)}` : "history"}.csv`;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     } catch (error) {
@@ -190,9 +196,11 @@ export function mount(root, app) {
   function renderNumbers(periods) {
     const open = Boolean(numbers.querySelector("details")?.open);
     const summary = el("summary", { text: `Numbers by ${shown.step}` });
-    fill(numbers, [
+    fill(table, [
       shown.by !== "none" && el("div", { class: "card scroll", key: "split" }, splitTable(shown, app.state.query.get("sort"), (sort) => app.go({ sort }, "history", { replace: true }), splits())),
       shown.by === "group" && el("p", { class: "hint", key: "groups", text: "A user with several groups counts in each of them, so the rows can add up to more than the total." }),
+    ].filter(Boolean));
+    fill(numbers, [
       el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && el("div", { class: "card scroll" }, periodTable(shown, periods))),
       shown.total.errors > 0 && el("p", { class: "hint", key: "repeated", text: REPEATED }),
       shown.since && el("p", { class: "hint", key: "since", text: `The history begins on ${shown.since}.` }),

@@ -6,8 +6,9 @@ import { hintOf, hitRate, money, OTHER, rate } from "./history_tables.js";
 
 // The last colour of a split is for the rest.
 const CHARTED = COLOURS - 1;
-// More lines than that in one chart cannot be told apart.
+// More lines than that in one chart cannot be told apart; so many names without one are listed with their numbers.
 const LINES = 4;
+const LISTED = 6;
 const TOKENS = { output: "output", input: "fresh", cache_write: "written to the cache", cache_read: "read from the cache" };
 
 // Returns what is charted of the data. Of a split, the first rows have a colour each, and the rest is one.
@@ -50,7 +51,13 @@ export function chartsOf(data) {
     }
     return series;
   };
-  const more = rows.length > Math.min(LINES, first.length) ? { more: `${rows.length - Math.min(LINES, first.length)} more: see the table` } : {};
+  // What has no line of its own: the first ones with their numbers, and how many more there are.
+  const undrawn = rows.filter((row) => !first.slice(0, LINES).includes(row));
+  const without = (format, all) => {
+    if (!undrawn.length) return {};
+    const some = undrawn.slice(0, LISTED).map((row) => `${row.name || "none"} ${format(all(row))}`).join(", ");
+    return { more: `no line: ${some}${undrawn.length > LISTED ? ` and ${undrawn.length - LISTED} more in the table` : ""}` };
+  };
   const lines = (values, all) => first.slice(0, LINES).map((row, place) => named(row, values(row.series), all(row), place));
   add("Requests", "stack", number, split((series) => series.requests, (row) => row.requests));
   const others = { unpriced: rest.reduce((before, row) => before + row.unpriced, 0) };
@@ -59,9 +66,9 @@ export function chartsOf(data) {
     words: first[place] ? costOf(first[place]) : (at) => (at === null ? money({ ...others, usd: one.total }) : cost(one.values[at])) }));
   add("Cost", "stack", cost, costs, dollars);
   add("Tokens", "stack", (value) => short.format(value ?? 0), split(perPeriod, tokens));
-  add("Cache hit rate", "lines", rate, lines(hits, (row) => row.cache_hit_rate), { top: 1, ...more });
-  add("First byte, p50", "lines", seconds, lines((series) => series.first_byte_p50, (row) => row.first_byte_p50), more);
-  add("First byte, p95", "lines", seconds, lines((series) => series.first_byte_p95, (row) => row.first_byte_p95), more);
+  add("Cache hit rate", "lines", rate, lines(hits, (row) => row.cache_hit_rate), { top: 1, ...without(rate, (row) => row.cache_hit_rate) });
+  add("First byte, p50", "lines", seconds, lines((series) => series.first_byte_p50, (row) => row.first_byte_p50), without(seconds, (row) => row.first_byte_p50));
+  add("First byte, p95", "lines", seconds, lines((series) => series.first_byte_p95, (row) => row.first_byte_p95), without(seconds, (row) => row.first_byte_p95));
   add("Errors", "stack", number, split((series) => series.errors, (row) => row.errors));
   add("Failovers", "stack", number, split((series) => series.failovers, (row) => row.failovers));
   return charts;

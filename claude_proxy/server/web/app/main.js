@@ -2,7 +2,7 @@
 // `mount(root, app)`, which returns `{update(), unmount()}`; `update` runs after new data and after a change of the address.
 
 import { fill, say } from "./dom.js";
-import { clock, dated, day } from "./format.js";
+import { ZONE, clock, dated, day } from "./format.js";
 import * as overview from "./overview.js";
 
 const REFRESH_MS = 5000;
@@ -220,7 +220,9 @@ function frame() {
   const source = !store.kind ? `Not shared: state of one process, running since ${started}`
     : store.unavailable ? `${store.kind} is unavailable: state of one process, running since ${started}`
       : `Shared by all workers through ${store.kind}`;
-  say(byId("store"), `${source}. ${store.usage_since ? `Usage since ${day(store.usage_since)}.` : "No usage yet."}`);
+  byId("zone").hidden = !ZONE;
+  say(byId("zone"), `times in ${ZONE}`);
+  say(byId("store"), `${source}. ${ZONE && `Times in ${ZONE}, as this browser has it. `}${store.usage_since ? `Usage since ${day(store.usage_since)}.` : "No usage yet."}`);
   const problems = [...pool.problems, ...(store.unavailable ? [`${store.kind} is unavailable; other workers may have newer data.`] : [])];
   byId("problem").hidden = problems.length === 0;
   say(byId("problem"), problems.join(" "));
@@ -231,7 +233,7 @@ function showLogin(message) {
   known.clear();
   app.data = null;
   leave();
-  byId("view").hidden = byId("tabs").hidden = byId("store").hidden = byId("forget").hidden = byId("problem").hidden = true;
+  byId("view").hidden = byId("tabs").hidden = byId("store").hidden = byId("forget").hidden = byId("problem").hidden = byId("zone").hidden = true;
   byId("login").hidden = false;
   byId("login-error").textContent = message;
   say(byId("freshness"), "");

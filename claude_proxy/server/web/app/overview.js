@@ -1,16 +1,19 @@
 // The view "Overview": whether all is well, what to do, what runs now, what it costs, and the worst of the pool.
 
 import { el, fill, svg } from "./dom.js";
-import { REPEATED, count, dated, grade, limit, percent, short, time, tokens, usd, whole } from "./format.js";
-import { bar, binding, fullest, isUsed, outlook, roomOf, stateInWords, worstFirst } from "./pool.js";
+import { linked } from "./failovers.js";
+import { REPEATED, capital, count, dated, grade, limit, percent, short, time, tokens, usd, whole } from "./format.js";
+import { glance } from "./glance.js";
+import { bar, binding, credentialsOf, fullest, isUsed, outlook, roomOf, stateInWords, worstFirst } from "./pool.js";
 
 const BRIEF = 8;
 const EVENTS = 8;
 // How many requests that failed over are read, to find those of the failovers; and for how long after a failover its request may
-// still be missing. The times of a failover and of its request's end differ by less than NEAR_SECONDS.
+// still be missing.
 const MOVED = 50;
 const SETTLED_SECONDS = 30;
-const NEAR_SECONDS = 1;
+// How often the numbers of the history are asked for; the proxy makes them as often.
+const REFRESH_MS = 60_000;
 const SIGNS = {
   good: "M5 12.5l4.5 4.5L19 7.5",
   warning: "M12 6v8M12 17.5v.5",
@@ -21,7 +24,21 @@ const PERIODS = [["today", "day", "Spent today"], ["week", "week", "This week"],
 export function mount(root, app) {
   let moved = []; // the last requests that failed over
   let newest = null; // the time of the last failover when they were requested
+  let found = null; // the highlights of the history
+  let failure = "";
   let ended = false;
+
+  const show = () => { if (!ended && app.data) fill(root, view(app, moved, found, failure)); };
+
+  async function ask() {
+    try {
+      found = await app.get("highlights");
+      failure = "";
+    } catch (error) {
+      failure = error.message;
+    }
+    show();
+  }
 
   // Requests them after a new failover, and for a while after that: other processes list theirs with a delay.
   async function load({ failovers: [last], now }) {
@@ -32,28 +49,34 @@ export function mount(root, app) {
     } catch {
       return; // the links are to a search
     }
-    if (!ended && app.data) fill(root, view(app, moved));
+    show();
   }
 
+  ask();
+  const stop = app.every(REFRESH_MS, ask);
   return {
     update() {
-      fill(root, view(app, moved));
+      show();
       load(app.data);
     },
-    unmount() { ended = true; },
+    unmount() {
+      ended = true;
+      stop();
+    },
   };
 }
 
-function view(app, moved) {
+function view(app, moved, found, failure) {
   const { data } = app;
   return [
     verdict(data),
     el("dl", { class: "tiles", id: "summary" }, ...tiles(app)),
     el("div", { class: "columns" },
-      el("section", { "aria-labelledby": "alerts-title" }, ...alerts(data)),
+      el("section", { "aria-labelledby": "alerts-title" }, ...alerts(app)),
+      el("section", { "aria-labelledby": "glance-title" }, ...glance(app, moved, found, failure)),
       el("section", { "aria-labelledby": "worst-title" }, ...worst(app)),
-      el("section", { "aria-labelledby": "models-title" }, ...models(app)),
-      el("section", { "aria-labelledby": "failovers-title" }, ...failovers(app, moved))),
+      el("section", { "aria-labelledby": "failovers-title" }, ...failovers(app, moved)),
+      el("section", { "aria-labelledby": "models-title" }, ...models(app))),
   ];
 }
 
@@ -68,7 +91,7 @@ function verdict(data) {
       svg("circle", { cx: 12, cy: 12, r: 12, style: { fill: `var(${colour})` } }),
       svg("path", { d: SIGNS[grade] ?? SIGNS.warning, fill: "none", stroke: "#fff", "stroke-width": 2.5, "stroke-linecap": "round", "stroke-linejoin": "round" })),
     el("p", { class: "sentence", id: "verdict", text: said }),
-    words && el("p", { class: "soft", text: `${words[0].toUpperCase()}${words.slice(1)}.`.replace("..", ".") }));
+    words && el("p", { class: "soft", text: `${capital(words)}.`.replace("..", ".") }));
 }
 
 // A number with its title, and below it a bar or a sentence.
@@ -85,8 +108,8 @@ function tiles({ data, admin }) {
   const users = Object.keys(running?.users ?? {}).length;
   return [
     running && tile(admin ? "Requests now" : "Your requests now", whole.format(running.requests), "", users ? `of ${count(users, "user")}` : ""),
-    tile("Room left in the pool", room === null ? "–" : known ? percent(room) : "not known yet", room === null || !known ? "" : room < 0.2 ? "bad" : room < 0.5 ? "warn" : "good",
-      `${pool.usable} of ${pool.credentials} usable`),
+    tile("Free in the pool", room === null ? "–" : known ? percent(room) : "not known yet", room === null || !known ? "" : room < 0.2 ? "bad" : room < 0.5 ? "warn" : "good",
+      room === null || !known ? `${pool.usable} of ${pool.credentials} usable` : `mean of each credential's fullest window; ${pool.usable} of ${pool.credentials} usable`),
     tile(admin ? "Requests today" : "Your requests today", whole.format(today), "", failed ? [el("span", { class: "bad", text: count(failed, "error") })] : "no errors"),
     ...(overview?.money ? PERIODS.map(([name, period, title]) => money(title, overview.money[name], budgetOf(data, period, admin), data.now)) : []),
   ];
@@ -109,13 +132,32 @@ function money(title, amount, budget, now) {
   ]);
 }
 
-function alerts({ alerts: firing, now }) {
+// Where the page has what an alert is about: the view, its parameters, and the link. The rest of the key is a name.
+const CREDENTIAL = (label) => ["credentials", { show: label }, `Open ${label}`];
+const POOL = () => ["credentials", {}, "Open the pool"];
+const PLACES = {
+  "credential-rejected": CREDENTIAL, "token-ends": CREDENTIAL, "login-expired": CREDENTIAL,
+  "pool-empty": POOL, "pool-low": POOL, "no-credential": POOL,
+  budget: () => ["budgets", {}, "Show what is spent"],
+  "error-rate": () => ["requests", { status: "error" }, "Show those that failed"],
+  "unpriced-model": (model) => ["history", { range: "7d", by: "user", model }, "Who uses it"],
+};
+
+function placeOf({ key }, app) {
+  const [rule, ...name] = key.split(":");
+  if (!Object.hasOwn(PLACES, rule)) return false;
+  const [target, parameters, text] = PLACES[rule](name.join(":"));
+  return el("a", { href: app.href(target, parameters), text });
+}
+
+function alerts(app) {
+  const { alerts: firing, now } = app.data;
   const rows = (firing ?? []).map((one) => el("li", { key: one.key, class: one.severity },
     el("p", { class: "small" },
       el("strong", { class: one.severity === "critical" ? "bad" : one.severity === "warning" ? "warn" : "soft", text: one.severity }), " ",
       el("time", { class: "soft", datetime: new Date(one.since * 1000).toISOString(), title: dated.format(new Date(one.since * 1000)), text: `since ${time(one.since, now)}` })),
     el("p", {}, el("strong", { text: one.text })),
-    one.action && el("p", { class: "small" }, ...withCode(one.action))));
+    el("p", { class: "small step" }, ...withCode(one.on_page || one.action), " ", placeOf(one, app))));
   const known = (firing ?? []).filter(({ severity }) => severity === "info").length;
   const titles = [rows.length > known && `What to do (${rows.length - known})`, known && `${rows.length > known ? "good" : "Good"} to know (${known})`];
   return [
@@ -129,7 +171,7 @@ const withCode = (text) => text.split("`").map((part, place) => (place % 2 ? el(
 
 function worst(app) {
   const { credentials, now } = app.data;
-  const rows = worstFirst(credentials).slice(0, BRIEF).map((one) => {
+  const rows = worstFirst(credentialsOf(app.data)).slice(0, BRIEF).map((one) => {
     const window = one.state.name === "usable" ? fullest(one) : binding(one);
     const first = binding(one);
     const other = first !== window && first.full_at !== null && first; // not the fullest, but full before its reset
@@ -166,30 +208,11 @@ function models(app) {
   ];
 }
 
-// The attempt that a failover left, with its request and the next attempt; null if the request is not listed.
-function attemptOf({ at, user, text }, moved) {
-  const name = text.split(": ")[0];
-  const distance = (one) => Math.abs(one.at + one.seconds - at);
-  const found = moved.filter((one) => one.user === user && distance(one) < NEAR_SECONDS).map((request) => {
-    const place = request.attempts.findIndex((attempt) => attempt.target === name);
-    return { request, next: place < 0 ? null : request.attempts[place + 1] };
-  }).filter(({ next }) => next);
-  return found.sort((one, other) => distance(one.request) - distance(other.request))[0] ?? null;
-}
-
 function failovers(app, moved) {
   const { failovers: found, now } = app.data;
-  const linked = (one) => {
-    const [name, ...why] = one.text.split(": ");
-    const attempt = attemptOf(one, moved);
-    // A text about a model names the next one itself; an attempt without a credential has the model's name.
-    const to = attempt && !name.includes("/") && !attempt.next.target.includes("/") ? ` → ${attempt.next.target}` : "";
-    const target = attempt ? { status: "failover", open: attempt.request.id } : { q: name };
-    return [el("a", { href: app.href("requests", target), text: `${name}${to}` }), why.length > 0 && `: ${why.join(": ")}`];
-  };
   const rows = found.slice(0, EVENTS).map((one) => el("li", { class: "event" },
     el("time", { datetime: new Date(one.at * 1000).toISOString(), text: time(one.at, now) }),
-    el("span", {}, ...linked(one)),
+    el("span", {}, ...linked(one, moved, app)),
     el("span", { class: "soft", text: [one.user, one.model].filter(Boolean).join(", ") })));
   return [
     el("h2", { id: "failovers-title", text: "Last failovers" }),

@@ -10,6 +10,14 @@ const REJECTION = /^the (account|credential) (was rejected|has a billing problem
 const UNPAID = /billing problem|no credit left/;
 const UNTRIED = "not used since it was rejected";
 
+// The credentials of a report. A rejected one is rejected since its alert fires: each test of it makes a new cooldown.
+export const credentialsOf = ({ credentials, alerts }) => credentials.map((one) => {
+  const alert = alerts?.find(({ key }) => key === `credential-rejected:${one.label}`);
+  if (!alert || one.state.name !== "rejected") return one;
+  const cooldowns = one.state.cooldowns.map((cooldown) => (cooldown.scope ? cooldown : { ...cooldown, since: Math.min(alert.since, cooldown.since ?? alert.since) }));
+  return { ...one, state: { ...one.state, cooldowns } };
+});
+
 // The credentials that need an operator, or are fullest, first; a paused one is before those that are used.
 export function worstFirst(credentials) {
   const soonest = (one) => binding(one)?.full_at ?? NEVER;
@@ -42,21 +50,32 @@ export function roomOf({ pool, credentials }) {
 export function stateInWords(one, now) {
   const { state } = one;
   const whole = state.cooldowns.find((cooldown) => !cooldown.scope);
-  if (state.name === "paused") return { words: `paused by the operator${sincePause(state, now)}: not used until it is resumed`, kind: "warn" };
+  if (state.name === "paused") return { words: `paused by the operator${since(state, now)}: not used until it is resumed`, kind: "warn" };
   if (state.name === "expired") return { words: "its login has expired", kind: "bad" };
-  if (whole) return { words: state.name === "rejected" ? `rejected; ${nextTest(one, whole, now)}` : `${state.name} until ${time(whole.until, now)}`, kind: "bad" };
+  if (whole) return { words: state.name === "rejected" ? `rejected${since(whole, now)}; ${nextTest(one, whole, now)}` : `${state.name}${since(whole, now)} until ${time(whole.until, now)}`, kind: "bad" };
   if (state.cooldowns.length === 0) return isUntried(one) ? { words: `usable, ${UNTRIED}`, kind: "warn" } : { words: "usable", kind: "good" };
   return { words: `${state.name} for ${state.cooldowns.map((cooldown) => cooldown.scope).join(", ")}`, kind: "warn" };
+}
+
+// Why a credential cannot be used now, or not for some models, and since when: the state, and what follows it. Null for a usable one.
+export function unusable(one, now) {
+  const { state } = one;
+  if (state.name === "usable") return null;
+  if (state.name === "paused") return { state: "paused", words: `${since(state, now)} by the operator` };
+  if (state.name === "expired") return { state: "login expired", words: "" };
+  const cooldowns = state.cooldowns.filter((cooldown) => state.name === "partly rate-limited" || !cooldown.scope);
+  const words = cooldowns.map((cooldown) => `${cooldown.scope ? ` for ${cooldown.scope}` : ""}${since(cooldown, now)}: ${cooldown.reason.split(": \"")[0]}`);
+  return { state: state.name === "partly rate-limited" ? "rate-limited" : state.name, words: words.join(";") };
 }
 
 // Each reason why a credential is not used, with its scope, its end and, if known, since when.
 export function reasons(one, now) {
   const { state } = one;
-  const closed = { paused: `paused by the operator${sincePause(state, now)}`, expired: "its login has expired: start Claude Code in that home" }[state.name];
+  const closed = { paused: `paused by the operator${since(state, now)}`, expired: "its login has expired: start Claude Code in that home" }[state.name];
   const lines = state.cooldowns.map((cooldown) => {
     const what = cooldown.scope ? `rate-limited for ${cooldown.scope}` : closed ? "rate-limited" : state.name;
-    const since = cooldown.since ? ` since ${time(cooldown.since, now)},` : "";
-    const end = what === "rejected" ? `${since} ${nextTest(one, cooldown, now)}` : `${since} until ${time(cooldown.until, now)}`;
+    const begun = cooldown.since ? `${since(cooldown, now)},` : "";
+    const end = what === "rejected" ? `${begun} ${nextTest(one, cooldown, now)}` : `${begun} until ${time(cooldown.until, now)}`;
     return { what, words: `${end}: ${cooldown.reason}`, kind: cooldown.scope ? "warn" : "bad" };
   });
   if (closed) lines.unshift({ what: closed, words: "", kind: state.name === "paused" ? "warn" : "bad" });
@@ -65,7 +84,7 @@ export function reasons(one, now) {
   return lines;
 }
 
-const sincePause = ({ since }, now) => (since ? ` since ${time(since, now)}` : "");
+const since = ({ since: at }, now) => (at ? ` since ${time(at, now)}` : "");
 
 // When a rejected credential is tried again, and what it needs to work; a new token does not cure an unpaid account.
 function nextTest(one, { until, reason }, now) {

@@ -2,7 +2,7 @@
 // at the top. The address has the filters, and which request is open.
 
 import { el, fill, say } from "./dom.js";
-import { bytes, count, route, seconds, short, time, tokens, whole } from "./format.js";
+import { bytes, count, plain, raw, route, seconds, short, time, tokens, whole } from "./format.js";
 
 const REFRESH_MS = 5000;
 const PAGE = 100;
@@ -62,7 +62,7 @@ export function mount(root, app) {
 
   function query(extra = {}) {
     const found = new URLSearchParams();
-    for (const name of FILTERS) for (const value of app.state.query.getAll(name)) found.append(name, value);
+    for (const name of FILTERS) for (const value of app.state.query.getAll(name)) found.append(name, name === "q" ? raw(value) : value);
     for (const [name, value] of Object.entries(extra)) found.set(name, value);
     return `${found}`;
   }
@@ -234,7 +234,7 @@ export function mount(root, app) {
         fact("request-id", one.request_id && el("code", { text: one.request_id }))),
       el("h3", { text: "Attempts" }),
       one.attempts.length > 0 ? el("ol", { class: "attempts" }, ...one.attempts.map((attempt) => el("li", { class: attempt.why && "bad" },
-        el("strong", { text: attempt.target }), el("span", { text: attempt.why || (failed(one) ? "failed" : "responded") }), el("span", { class: "soft", text: seconds(attempt.seconds) }))))
+        el("strong", { text: attempt.target }), el("span", { text: plain(attempt.why ?? "") || (failed(one) ? "failed" : "responded") }), el("span", { class: "soft", text: seconds(attempt.seconds) }))))
         : el("p", { class: "soft", text: "none: the proxy itself responded" }),
     ];
   }
