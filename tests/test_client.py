@@ -427,6 +427,7 @@ async def test_a_body_in_parts_uses_a_connection_of_its_own():
     [
         ("http://made-up.invalid/v1/messages", "host not found"),
         ("http://[/v1/messages", "the URL is not valid"),
+        ("ftp://127.0.0.1/v1/messages", "the URL is not valid"),
     ],
 )
 async def test_an_address_that_leads_nowhere(url, words):
@@ -800,3 +801,13 @@ async def test_a_certificate_of_the_environment(monkeypatch, certificate, truste
             with pytest.raises(UnreachableError, match="its certificate is not trusted"):
                 await asked(client, server)
     assert len(server.seen) == trusted
+
+
+async def test_the_user_of_a_url_replaces_no_credential():
+    """A URL with a user in it sends that user, and is refused where a header has a credential already."""
+    async with between([OK]) as (client, server):
+        url = server.url.replace("http://", "http://anna:made-up@")
+        with pytest.raises(UnreachableError, match="the URL is not valid"):
+            await client.send(url, [("authorization", "Bearer made-up")], b"{}")
+        (await client.send(url, [], b"{}")).close()
+    assert [b"Authorization: Basic " in seen.head for seen in server.seen] == [True]
