@@ -33,7 +33,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def passes_to(self, moment: float) -> bool:
         """Let the time pass if nothing is to be done before a moment; return whether it is that late now."""
-        if self._ready or (self._scheduled and self._scheduled[0]._when <= moment):
+        if self._ready or (self._scheduled and self._scheduled[0].when() <= moment):
             return False
         self._virtual.passed = max(self._virtual.passed, moment)
         return True
