@@ -1,6 +1,8 @@
 """The proxy's own request flow in virtual time: events at their moments, and ``Rotation`` with its waiting."""
 
 import asyncio
+import heapq
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -64,16 +66,42 @@ class LoopClock(Clock):
 
 
 class Events:
-    """Runs events one after the other; each may add later ones."""
+    """Runs events one after the other; each may add later ones.
+
+    They have a heap of their own: a loop's timers, which are compared in Python, take as long as the rest of the work.
+    """
 
     def __init__(self) -> None:
         self.loop = VirtualLoop()
         self.clock = LoopClock(self.loop)
         self.queues = WaitQueues(self.loop.time)
+        self._numbers = itertools.count()
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        # When the loop calls ``_run_due``.
+        self._called_at = float("inf")
 
     def at(self, moment: float, what: Callable[..., None], *arguments: Any) -> None:
         """Schedule a call at a moment."""
-        self.loop.call_at(moment - MONDAY, what, *arguments)
+        heapq.heappush(self._events, (moment - MONDAY, next(self._numbers), what, arguments))
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._events and self._events[0][0] < self._called_at:
+            self._called_at = self._events[0][0]
+            self.loop.call_at(self._called_at, self._run_due, self._called_at)
+
+    def _run_due(self, called_at: float) -> None:
+        """Run the first event, and those after it for as long as nobody else has anything to do."""
+        if called_at != self._called_at:
+            return  # an earlier event came later
+        self._called_at = float("-inf")  # ``at`` schedules nothing meanwhile
+        due = bool(self._events)
+        while due:
+            _, _, what, arguments = heapq.heappop(self._events)
+            what(*arguments)
+            due = bool(self._events) and self.loop.passes_to(self._events[0][0])
+        self._called_at = float("inf")
+        self._wait()
 
     def run_all(self) -> None:
         """Run all events."""

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 # Fixtures that several files share.
-pytest_plugins = ("command_line", "pools", "stores")
+pytest_plugins = ("command_line", "pools", "rewriting", "stores")
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("no-deadline", deadline=None)

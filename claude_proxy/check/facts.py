@@ -154,7 +154,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], Lines, tuple[str, ...]]:
         mistakes = error.mistakes
     try:
         text = path.read_text(encoding="utf-8")
-        loaded = yaml.safe_load(text)
+        loaded = config.parsed(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}, Lines(), mistakes
     return loaded if isinstance(loaded, dict) else {}, lines_of(text), mistakes

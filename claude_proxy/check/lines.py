@@ -1,5 +1,6 @@
 """The line of each key and entry in a YAML file, and the keys that are there twice."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ class Lines:
         return ""
 
 
+@functools.lru_cache(maxsize=2)
 def lines_of(text: str) -> Lines:
     """Read the lines of a YAML text; empty for a text that is not YAML."""
     try:

@@ -225,7 +225,7 @@ class Watcher:
         try:
             text = self.path.read_text(encoding="utf-8")
             # A file that has changed since it was checked is read again.
-            if yaml.safe_load(text) == self.active_config.loaded:
+            if models.parsed(text) == self.active_config.loaded:
                 backup.keep(text, self.copy)
         except (yaml.YAMLError, UnicodeDecodeError):
             return

@@ -1,5 +1,7 @@
 """The parts of ``config.yaml`` that the proxy itself reads. LiteLLM reads the file separately."""
 
+import copy
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +57,7 @@ class ConfigError(ValueError):
 def load(path: Path) -> dict[str, Any]:
     """Read and check the file. Raises ``ConfigError`` with the line of invalid YAML, or with one message per error."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read ({error.strerror})",)) from error
     except yaml.MarkedYAMLError as error:
@@ -73,6 +75,16 @@ def load(path: Path) -> dict[str, Any]:
     if mistakes:
         raise ConfigError(mistakes)
     return config  # type: ignore[no-any-return]  # a mapping, or there was a mistake
+
+
+def parsed(text: str) -> Any:
+    """Return what a YAML text holds; the caller may change it. A start reads the same text several times."""
+    return copy.deepcopy(_parsed(text))
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(text: str) -> Any:
+    return yaml.safe_load(text)
 
 
 def _mistakes(config: object) -> Iterator[str]:

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from claude_proxy.credentials.course import MAX_POINTS, Course, Sample
 from claude_proxy.credentials.credential import Credential
 from claude_proxy.credentials.rate_limits import MAX_UTILIZATION, NO_COOLDOWN, NO_WINDOW, Cooldown, CredentialState, Window
@@ -52,7 +54,7 @@ def cursor_row(cursor: int, now: float) -> Row:
 
 def session_row(session: str, binding: Binding, state: CredentialState) -> Row:
     """Return a session's credential and the time of its binding; the stamp is the session's last use."""
-    return Row(session_key(session), binding.used, json.dumps({"credential": state.key, "bound": binding.bound}))
+    return Row(session_key(session), binding.used, _text({"credential": state.key, "bound": binding.bound}))
 
 
 def session_key(session: str) -> str:
@@ -85,14 +87,19 @@ def lifted_row(key: str, now: float) -> Row:
 
 def window_row(state: CredentialState, family: str, name: str, window: Window) -> Row:
     """Return a window's utilization; the stamp is the time at which it was seen."""
-    value = json.dumps({"utilization": window.utilization, "reset": window.reset})
-    return Row(f"credential:{state.key}:window:{family}:{name}", window.seen, value)
+    value = {"utilization": window.utilization, "reset": window.reset}
+    return Row(f"credential:{state.key}:window:{family}:{name}", window.seen, _text(value))
 
 
 def course_row(state: CredentialState, family: str, name: str, course: Course) -> Row:
     """Return the course of a window; the stamp is the time of its last sample."""
-    value = json.dumps({"reset": course.reset, "samples": course.samples})
-    return Row(f"credential:{state.key}:course:{family}:{name}", course.samples[-1].at, value)
+    value = {"reset": course.reset, "samples": course.samples}
+    return Row(f"credential:{state.key}:course:{family}:{name}", course.samples[-1].at, _text(value))
+
+
+def _text(value: dict[str, Any]) -> str:
+    """Return JSON. These rows come with most responses; ``json`` takes a third of a millisecond for a long course."""
+    return msgspec.json.encode(value).decode()
 
 
 def apply_row(state: CredentialState, place: Sequence[str], stamp: float, value: Any, now: float) -> bool:

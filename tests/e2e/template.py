@@ -7,11 +7,14 @@ began, which forks each worker.
 """
 
 import contextlib
+import copy
 import ctypes
 import fcntl
 import functools
 import gc
 import importlib
+import importlib.abc
+import importlib.machinery
 import json
 import multiprocessing.util
 import os
@@ -31,10 +34,22 @@ ROOT = Path(__file__).resolve().parents[2]
 # What other projects' modules a proxy has when it is ready, as far as importing them starts nothing.
 IMPORTED = (
     "aiohttp", "dotenv", "faulthandler", "httptools", "httpx", "litellm.proxy.proxy_server", "msgspec",
-    "prometheus_client.core", "redis.asyncio", "sqlite3", "uvicorn.lifespan.on", "uvicorn.loops.uvloop",
+    "prometheus_client.core", "redis.asyncio", "sqlite3", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.loops.uvloop",
     "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.websockets.auto", "yaml",
 )  # fmt: skip
-OWN = ("claude_proxy.cli.serve_command", "claude_proxy.litellm.bootstrap", "claude_proxy.server.gateway")
+# What LiteLLM itself imports while it reads config.yaml.
+LATER = (
+    "litellm.llms.anthropic.completion.transformation", "litellm.llms.bedrock.passthrough.transformation",
+    "litellm.llms.edenai.chat.transformation", "litellm.llms.fal_ai.chat.transformation",
+    "litellm.llms.litellm_proxy.chat.transformation", "litellm.llms.openai_like.dynamic_config",
+    "litellm.proxy.hooks.mcp_semantic_filter", "litellm.proxy.pass_through_endpoints.llm_passthrough_endpoints",
+    "litellm.proxy.policy_engine.init_policies", "litellm.sandbox.sandbox_tools",
+)  # fmt: skip
+OWN = (
+    "claude_proxy.cli.main", "claude_proxy.cli.serve_command", "claude_proxy.litellm.bootstrap", "claude_proxy.litellm.quiet",
+    "claude_proxy.server.client_connections", "claude_proxy.server.gateway", "claude_proxy.server.http_protocol",
+    "claude_proxy.server.supervisor",
+)  # fmt: skip
 MAX_JOB = 1 << 17
 # What the command of a worker has; Python's tracker of resources, which is started beside them, does not.
 WORKER = "--multiprocessing-fork"
@@ -53,6 +68,48 @@ class Recorded(type(os.environ)):
         return super().__getitem__(name)
 
 
+class Kept(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Modules that are imported already, and that a process has from the moment on in which it imports them itself."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, dict[str, types.ModuleType]] = {}
+
+    def keep(self, name: str) -> None:
+        """Import a module, and take it and what comes with it out again."""
+        before = {*sys.modules}
+        importlib.import_module(name)
+        group = {each: sys.modules.pop(each) for each in [*sys.modules] if each not in before}
+        for each in group:
+            above, _, below = each.rpartition(".")
+            vars(sys.modules[above]).pop(below, None) if above in sys.modules else None
+        self._groups |= dict.fromkeys(group, group)
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        """Bring a module back with those that came with it."""
+        if not (group := self._groups.get(name)):
+            return None
+        for each, module in group.items():
+            del self._groups[each]
+            if each == name:
+                continue  # whoever imports it sees to that
+            sys.modules.setdefault(each, module)
+            above, _, below = each.rpartition(".")
+            if owner := group.get(above) or sys.modules.get(above):
+                setattr(owner, below, module)
+        spec = copy.copy(group[name].__spec__)
+        assert spec
+        spec.loader, spec.loader_state = self, group[name]
+        return spec
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        return spec.loader_state
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Do nothing but name its own loader again: it has run."""
+        assert module.__spec__
+        module.__spec__.loader = module.__loader__  # type: ignore[assignment]
+
+
 def load() -> set[str]:
     """Import as a start does, and return the variables that were read."""
     options = importlib.import_module("claude_proxy.server.options")
@@ -63,6 +120,10 @@ def load() -> set[str]:
     for name in (*IMPORTED, *OWN):
         importlib.import_module(name)
     prepare(sys.modules["litellm.proxy.proxy_server"].app.routes)
+    kept = Kept()
+    for name in LATER:
+        kept.keep(name)
+    sys.meta_path.insert(0, kept)
     os.environ.__class__ = plain
     gc.enable()
     gc.collect()

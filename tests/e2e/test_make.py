@@ -18,7 +18,7 @@ from processes import ROOT, answer_text, free_port, question
 # What pip needs to reach an index from here; everything else of this environment stays out.
 PIP_VARIABLES = ("PIP_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_PROXY", "http_", "https_", "no_proxy", "LANG", "TMPDIR")
 # And what it may leave out here: bytecode of ten thousand files, of which a start reads a part.
-NO_BYTECODE = {"PIP_COMPILE": "0"}
+NO_BYTECODE = {"PIP_COMPILE": "0", "UV_COMPILE_BYTECODE": "0"}
 READY_SECONDS = 300
 
 
@@ -84,8 +84,8 @@ class MakeRun:
 
 
 def make(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run make with nothing of this environment but what pip needs."""
-    environment = {name: value for name, value in os.environ.items() if name.startswith(PIP_VARIABLES)}
+    """Run make with nothing of this environment but what pip needs, and uv where there is one."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith((*PIP_VARIABLES, "UV_"))}
     environment |= NO_BYTECODE | {"PATH": os.environ["PATH"], "HOME": str(folder)}
     return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=check)
 
