@@ -145,6 +145,7 @@ BUDGET = group(
                 "claude-proxy budget set user:anna day=20 --until tomorrow",
                 "claude-proxy budget set all day=100 week=none",
             ),
+            writes=True,
         ),
         command(
             "unset",
@@ -152,6 +153,7 @@ BUDGET = group(
             [SCOPE, json_option(), url_option()],
             about="Remove the changes of a budget, so that config.yaml applies. Needs the master key.",
             examples=("claude-proxy budget unset user:anna",),
+            writes=True,
         ),
     ],
     about="Show the budgets, with what is spent of them, and change them. With the master key: those of all users.",

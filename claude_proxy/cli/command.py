@@ -10,7 +10,7 @@ from claude_proxy.access.users_file import UsersError
 from claude_proxy.cli.console import CommandError, close_output, fail, stop
 from claude_proxy.cli.onboarding import OnboardingError
 from claude_proxy.cli.parsing import CLOSED_PIPE, Command, Options, folders
-from claude_proxy.cli.project import ROOT, load_environment
+from claude_proxy.cli.project import ROOT, load_environment, other_clone
 from claude_proxy.cli.running_proxy import ProxyUnavailable
 from claude_proxy.config.credentials_edit import NotEdited
 from claude_proxy.config.models import ConfigError
@@ -25,16 +25,20 @@ def command(
     about: str,
     examples: Sequence[str] = (),
     loads: bool = True,
+    writes: bool = False,
 ) -> Command:
     """Return a command that calls a function; ``loads`` fills the environment first, as a start does.
 
-    What the function returns is the exit code; None is 0.
+    What the function returns is the exit code; None is 0. With ``writes``, the command does nothing in the folder of another
+    clone unless ``--project`` names a folder: it would change the files of the clone that it belongs to.
     """
 
     def run(**_: Any) -> int | None:
         options = Options.of(click.get_current_context())
-        options.project = options.project or ROOT
         try:
+            if writes and options.project is None:
+                _require_own_clone()
+            options.project = options.project or ROOT
             if loads:
                 load_environment(options.project, options.data)
             code = function(options)
@@ -54,6 +58,17 @@ def command(
         return code
 
     return Command(name, callback=run, params=[*params, *folders()], help=about, examples=examples)
+
+
+def _require_own_clone() -> None:
+    other = other_clone()
+    if other is not None:
+        words = click.get_current_context().command_path
+        raise CommandError(
+            f"This folder belongs to the clone {other}, but this claude-proxy belongs to {ROOT}. Nothing was done.",
+            f"For {other}, run `{words.replace('claude-proxy', str(other / '.venv/bin/claude-proxy'), 1)} ...`, which "
+            f"`make install` makes there. For {ROOT}, add --project {ROOT}.",
+        )
 
 
 def group(name: str, actions: Sequence[click.Command], *, about: str, default: Command | None = None) -> click.Group:
