@@ -130,7 +130,9 @@ def unready_fallbacks(facts: Facts) -> Iterator[Finding]:
                 if isinstance(entry, dict):
                     lists = [targets for targets in entry.values() if isinstance(targets, list)]
                     skipped |= {target for targets in lists for target in targets if isinstance(target, str)} & lacking
-    config = {**facts.config, "model_list": [entry for _, entry in facts.models]}
+    # An entry without a model is reported by itself.
+    entries = [entry for _, entry in facts.models if isinstance(entry["litellm_params"].get("model"), str)]
+    config = {**facts.config, "model_list": entries}
     nothing = no_fallback(config, facts.environ, claude_hosts(facts), no_pool=listing.pool_is_empty(facts))
     if nothing:
         skipped -= {*nothing.targets}
