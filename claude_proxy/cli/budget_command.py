@@ -69,6 +69,7 @@ def _change(options: Options, limits: dict[str, str | None], until: str | None =
         found, scope = data["budgets"], str(data["scope"])
         words = [f"{one['limit']:.2f} USD a {one['period']}" for one in found]
         end = f"The change ends on {_date(data['until'], data)} ({_zone(data['timezone']).key})." if until else ""
+        warning = tables.plain(str(data.get("warning") or ""))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         raise unexpected(url) from None
     if options.json:
@@ -77,6 +78,8 @@ def _change(options: Options, limits: dict[str, str | None], until: str | None =
     tell(f"{what} is now {tables.plain(', '.join(words))}." if words else f"{tables.plain(scope)} has no budget now.")
     if end:
         tell(end)
+    if warning:
+        tell(f"{warning} To undo it, run `claude-proxy budget unset {tables.plain(scope)}`.")
 
 
 def _limit(text: str) -> tuple[str, str | None]:
