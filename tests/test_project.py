@@ -6,7 +6,7 @@ import pytest
 from command_line import files, mode_of, stopped
 
 from claude_proxy.cli import command as command_module
-from claude_proxy.cli import main
+from claude_proxy.cli import main, user_command
 from claude_proxy.cli import project as project_folder
 from claude_proxy.config.credentials_file import FILE_VARIABLE, OWN_FILES
 from claude_proxy.config.models import ConfigError, load
@@ -55,8 +55,20 @@ def test_a_command_in_another_clone_changes_nothing(another_clone, command, monk
     assert second.endswith(f"For {root}, add --project {root}.")
 
 
+def test_a_command_that_reads_says_what_it_shows(another_clone, capsys, monkeypatch):
+    """In another clone, a command that reads does so, and says on stderr whose state it shows."""
+    monkeypatch.setattr(command_module, "load_environment", lambda *_: None)
+    monkeypatch.setattr(user_command, "users_path", lambda *_: another_clone / "none")
+    main.main(["user", "list"])
+    printed = capsys.readouterr()
+    first = printed.err.splitlines()[0]
+    assert first.startswith(f"This folder belongs to the clone {another_clone}, but this claude-proxy belongs to ")
+    assert first.endswith(f"For {another_clone}, run `{another_clone}/.venv/bin/claude-proxy user list ...`.")
+    assert printed.out == ""
+
+
 def test_a_folder_that_is_named_or_the_clone_s_own(another_clone, project, monkeypatch, capsys):
-    """``--project`` says which folder is meant; a command that reads works anywhere, and so does one in its own clone."""
+    """``--project`` says which folder is meant, and a command works as ever in its own clone and beside every clone."""
     with pytest.raises(SystemExit):
         main.main(["--project", str(project), "user", "remove", "nobody"])
     assert "This folder belongs to" not in capsys.readouterr().err
