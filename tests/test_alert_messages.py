@@ -38,6 +38,30 @@ def test_messages_are_bounded():
     assert len(long.title) == MAX_TITLE
 
 
+WORDS = " ".join(["word"] * 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        (
+            "The pool is empty: none of its 3 credentials is usable (2 more are paused); the first is usable again at 02:32",
+            None,
+        ),
+        (f"The pool is empty for {'x' * 100}; {WORDS}", f"The pool is empty for {'x' * 100}"),
+        (WORDS, f"{' '.join(['word'] * 37)}…"),
+        ("x" * 300, f"{'x' * 187}…"),
+    ],
+    ids=["whole", "a-clause", "a-word", "no-words"],
+)
+def test_a_title_is_whole_or_ends_with_a_clause_or_a_word(text, title):
+    """A title is not cut inside a word, unless it has none, and the body has the whole text."""
+    (message,) = texts(Notice(LOW._replace(text=text), 1.0))
+    assert message.title == f"Team proxy: {title or text}"
+    assert len(message.title) <= MAX_TITLE
+    assert text in message.body
+
+
 @pytest.mark.parametrize(
     "text", ["<!channel> hello", "@everyone", "@here", "<@U123>", "[x](https://example.org)", "<at>x</at>"]
 )

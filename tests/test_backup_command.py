@@ -133,7 +133,7 @@ def test_a_wrong_passphrase_and_no_file(peopled, tmp_path, passphrase, capsys):
     (tmp_path / "other").write_text("another passphrase\n")
     saved, none = str(tmp_path / "saved"), str(tmp_path / "none")
     for arguments, says in (
-        ([saved, "--passphrase-file", str(tmp_path / "other")], "The passphrase is wrong, or the file is damaged."),
+        ([saved, "--passphrase-file", str(tmp_path / "other")], encryption.WRONG),
         ([none], f"{none}: No such file or directory"),
         ([saved, "--passphrase-file", none], f"{none}: No such file or directory"),
     ):

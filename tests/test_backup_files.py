@@ -1,5 +1,6 @@
 """cli/backup_files.py: which files a backup holds, and what it holds of them without secrets."""
 
+import asyncio
 import io
 import os
 import sqlite3
@@ -11,6 +12,8 @@ from dotenv import dotenv_values
 from claude_proxy.cli import backup_files
 from claude_proxy.cli.backup_files import LEFT_OUT, Folders, copy_of, gather
 from claude_proxy.cli.project import load_environment
+from claude_proxy.state.rows import Row
+from claude_proxy.state.sqlite import SqliteStore
 
 SECRET = "sk-made-up-secret"
 CONFIG = f"""# an old key: {SECRET}-in-a-comment
@@ -171,6 +174,28 @@ def test_the_state_is_copied_under_a_writer(tmp_path):
     reader = sqlite3.connect(copy)
     assert reader.execute("SELECT value FROM rows").fetchall() == [(1,)]
     reader.close()
+
+
+def test_the_state_is_copied_without_the_alerts_that_were_sent(tmp_path):
+    """A restored proxy sends no end of an alert that it has not sent, so the copy has no such row, and all others."""
+    path = tmp_path / "pool.sqlite3"
+
+    async def fill():
+        store = SqliteStore(path)
+        await store.push([Row("alerts:state", 1.0, '{"pool-low": {}}'), Row("alerts:lease", 1.0, "[]"), Row("other", 1.0, "1")])
+        await store.close()
+
+    async def keys(file):
+        store = SqliteStore(file)
+        found = {row.key for row in (await store.pull(0))[0]}
+        await store.close()
+        return found
+
+    asyncio.run(fill())
+    copy = tmp_path / "copy.sqlite3"
+    copy.write_bytes(copy_of(path))
+    assert asyncio.run(keys(copy)) == {"alerts:lease", "other"}
+    assert asyncio.run(keys(path)) == {"alerts:state", "alerts:lease", "other"}
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,19 @@ def test_a_budget_is_set(project, proxy, capsys):
     assert capsys.readouterr().err.strip() == "The budget of user:anna is now 150.00 USD a month."
 
 
+def test_a_budget_of_nobody(project, proxy, capsys):
+    """A warning of the proxy is printed, with the command that removes the budget again."""
+    nobody = ROW | {"scope": "user:nobody"}
+    answer = {"scope": "user:nobody", "until": None, "budgets": [nobody], "warning": "No user is called nobody. \x1b[2J"}
+    proxy.post(f"{URL}/budget").respond(json=answer)
+    run(project, "budget", "set", "user:nobody", "day=2")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("The budget of user:nobody is now ")
+    assert second.startswith("No user is called nobody. ")
+    assert second.endswith("To undo it, run `claude-proxy budget unset user:nobody`.")
+    assert "\x1b" not in second
+
+
 def test_a_budget_is_set_for_some_time(project, proxy, capsys):
     """``--until`` is sent as it is written, and the end that the proxy has understood is printed with its time zone."""
     changed = {"scope": "user:anna", "done": "set", "until": 1796079600.0, "timezone": "Europe/Berlin", "budgets": [ROW]}

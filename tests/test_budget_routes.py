@@ -10,7 +10,9 @@ from starlette.testclient import TestClient
 
 from claude_proxy.access.routes import Caller, Role
 from claude_proxy.config.budgets import Budgets, Period
+from claude_proxy.config.models import ActiveConfig
 from claude_proxy.config.settings import Settings
+from claude_proxy.server.budget_names import unknown_name
 from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.usage.spend import scopes_of
 from claude_proxy.usage.standing import ActiveBudgets
@@ -33,7 +35,12 @@ class World:
             {"PROXY_STATIC_TOKEN": TOKEN, "LITELLM_MASTER_KEY": MASTER, "PROXY_USER_TOKENS": f"anna={ANNAS}"}
         )
         self.routes = BudgetRoutes(
-            settings, self.budgets, confirm=self._confirm, is_shared=is_shared, groups=lambda caller: caller.groups
+            settings,
+            self.budgets,
+            confirm=self._confirm,
+            is_shared=is_shared,
+            groups=lambda caller: caller.groups,
+            unknown_name=lambda scope: unknown_name(scope, ActiveConfig(CONFIG, {}), settings),
         )
         self.client = TestClient(Starlette(routes=self.routes.routes()))
 
@@ -53,6 +60,23 @@ class World:
 @pytest.fixture
 def world():
     return World()
+
+
+@pytest.mark.parametrize(
+    ("scope", "warning"),
+    [
+        ("user:Anna", ""),
+        ("user:static", ""),
+        ("all", ""),
+        ("user:anne", "No user is called anne; did you mean anna? The budget applies once there is one."),
+        ("group:nobody", "No group is called nobody. The budget applies once there is one."),
+    ],
+)
+def test_a_budget_of_nobody(world, scope, warning):
+    """A budget of a name that no user and no group has is set, because the name may be added later, with a warning."""
+    status, body = world.change({"scope": scope, "limits": {"day": 2}})
+    assert (status, body["warning"], len(body["budgets"]) > 0) == (200, warning, True)
+    assert world.change({"scope": scope, "limits": {}})[1]["warning"] == ""
 
 
 def test_each_caller_sees_their_own_usage(world):

@@ -497,6 +497,32 @@ def test_right_fallbacks(settings):
     assert said(fallbacks.fallbacks(facts(yaml.safe_load(EXAMPLE) | {"router_settings": settings}))) == []
 
 
+LOCAL = entry("local", "openai/local", api_base="http://127.0.0.1:8000/v1", api_key="none")
+HAIKU = {"fallbacks": [{"claude-*": ["local"]}, {"claude-haiku-*": ["glm-fast"]}, {"anthropic/claude-haiku-*": ["glm-fast"]}]}
+
+
+def test_a_pattern_without_a_usable_fallback():
+    """A pattern whose fallbacks are all skipped has none: the check names it, what to set, and the line that does not apply."""
+    loaded = yaml.safe_load(EXAMPLE)
+    config = loaded | {"model_list": [*loaded["model_list"], LOCAL], "router_settings": HAIKU}
+    only(
+        fallbacks.unready_fallbacks(facts(config, CLAUDE_OAUTH_TOKENS=OAUTH)),
+        "warning config.yaml line",
+        "claude-haiku-*, anthropic/claude-haiku-* have no usable fallback: glm-fast is not ready",
+        "the less specific line claude-* does not apply instead",
+        "set ZAI_API_KEY in .env, or write another model on these lines of fallbacks",
+    )
+    assert said(fallbacks.unready_fallbacks(facts(config, CLAUDE_OAUTH_TOKENS=OAUTH, ZAI_API_KEY="made-up"))) == []
+
+
+def test_a_skipped_fallback_beside_a_usable_one():
+    """A fallback that is skipped while another one of its line responds is named, and the line has a usable fallback."""
+    loaded = yaml.safe_load(EXAMPLE)
+    settings = {"fallbacks": [{"claude-*": ["glm", "local"]}]}
+    config = loaded | {"model_list": [*loaded["model_list"], LOCAL], "router_settings": settings}
+    only(fallbacks.unready_fallbacks(facts(config, CLAUDE_OAUTH_TOKENS=OAUTH)), "glm is not ready, so this fallback is skipped")
+
+
 def test_the_names_that_claude_code_asks_for():
     """Each of Claude Code's own models that is not served is found, unless a variable replaces it."""
     config = {"model_list": [entry("glm"), entry("claude-opus-5-5")]}

@@ -42,7 +42,8 @@ def test_another_passphrase_decrypts_nothing(passphrase):
     """A wrong passphrase is reported as one, and not in the error."""
     with pytest.raises(DecryptionError) as caught:
         decrypt(encrypt(b"x", PASSPHRASE), passphrase)
-    assert str(caught.value) == "The passphrase is wrong, or the file is damaged."
+    assert str(caught.value) == encryption.WRONG
+    assert encryption.WRONG.startswith("The passphrase is wrong, or the file is damaged. Try the passphrase again")
 
 
 SEALED_PARTS = {"magic": 5, "salt": len(MAGIC) + 1, "nonce": HEADER - 1, "first": HEADER + 5, "last": -1}

@@ -99,10 +99,23 @@ def test_files_and_homes_are_named_by_paths(pool):
     assert "one of" in says
 
 
+def test_several_labels(pool):
+    """Credentials are paused, resumed and removed by several labels; one that cannot be is an error after those before it."""
+    pool("add", "anna", secret=A)
+    pool("add", "ben", secret=B)
+    assert [line.split(".")[0] for line in pool("pause", "anna", "ben").err.splitlines()] == ["Paused anna", "Paused ben"]
+    assert all("paused" in one for one in entries(pool))
+    assert [line.split(".")[0] for line in pool("resume", "anna", "ben").err.splitlines()] == ["Resumed anna", "Resumed ben"]
+    assert not any("paused" in one for one in entries(pool))
+    with pytest.raises(SystemExit):
+        pool("remove", "anna", "nobody", "ben")
+    assert [one["label"] for one in entries(pool)] == ["ben"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "secret", "says"),
     [
-        (["add", "anna"], "", "No secret was given."),
+        (["add", "anna"], "", "No secret was given. Paste it at the terminal, or send it to the standard input, as in "),
         (["add", "anna", A], A, "a change is name=value"),
         (["add", A], A, "the label should be"),
         (["add", "fixed"], A, "another credential already has the label fixed (CLAUDE_OAUTH_TOKENS)"),

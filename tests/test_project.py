@@ -5,12 +5,78 @@ import os
 import pytest
 from command_line import files, mode_of, stopped
 
+from claude_proxy.cli import command as command_module
+from claude_proxy.cli import main, user_command
 from claude_proxy.cli import project as project_folder
 from claude_proxy.config.credentials_file import FILE_VARIABLE, OWN_FILES
 from claude_proxy.config.models import ConfigError, load
 from claude_proxy.config.settings import VARIABLES, SettingsError
 
 TOKEN = "sk-made-up-token"
+
+
+# Another clone
+
+
+@pytest.fixture
+def another_clone(tmp_path, monkeypatch):
+    """The current folder is in another clone."""
+    clone = tmp_path / "second"
+    (clone / "claude_proxy" / "cli").mkdir(parents=True)
+    (clone / "claude_proxy" / "cli" / "project.py").touch()
+    (clone / "docs").mkdir()
+    monkeypatch.chdir(clone / "docs")
+    return clone
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "serve", "backup x", "restore x", "restore --force x", "user add anna", "user remove anna", "pool add x",
+        "pool pause x", "pool resume x", "pool remove x", "pool set x priority=1", "sign-in revoke x", "sign-in rotate-keys",
+        "budget set all day=1", "budget unset all",
+    ],
+)  # fmt: skip
+def test_a_command_in_another_clone_changes_nothing(another_clone, command, monkeypatch, capsys):
+    """In another clone, a command that writes says which clone it belongs to, and which command that clone has."""
+    monkeypatch.setattr(command_module, "load_environment", lambda *_: pytest.fail("the command has begun"))
+    with pytest.raises(SystemExit) as caught:
+        main.main(command.split())
+    words = command.split()
+    called = " ".join(words[:2] if words[0] in ("user", "pool", "sign-in", "budget") else words[:1])
+    root = project_folder.ROOT
+    assert caught.value.code == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(
+        f"Error: This folder belongs to the clone {another_clone}, but this claude-proxy belongs to {root}. "
+    )
+    assert first.endswith(" Nothing was done.")
+    assert second.startswith(f"Error: For {another_clone}, run `{another_clone}/.venv/bin/claude-proxy {called} ...`")
+    assert second.endswith(f"For {root}, add --project {root}.")
+
+
+def test_a_command_that_reads_says_what_it_shows(another_clone, capsys, monkeypatch):
+    """In another clone, a command that reads does so, and says on stderr whose state it shows."""
+    monkeypatch.setattr(command_module, "load_environment", lambda *_: None)
+    monkeypatch.setattr(user_command, "users_path", lambda *_: another_clone / "none")
+    main.main(["user", "list"])
+    printed = capsys.readouterr()
+    first = printed.err.splitlines()[0]
+    assert first.startswith(f"This folder belongs to the clone {another_clone}, but this claude-proxy belongs to ")
+    assert first.endswith(f"For {another_clone}, run `{another_clone}/.venv/bin/claude-proxy user list ...`.")
+    assert printed.out == ""
+
+
+def test_a_folder_that_is_named_or_the_clone_s_own(another_clone, project, monkeypatch, capsys):
+    """``--project`` says which folder is meant, and a command works as ever in its own clone and beside every clone."""
+    with pytest.raises(SystemExit):
+        main.main(["--project", str(project), "user", "remove", "nobody"])
+    assert "This folder belongs to" not in capsys.readouterr().err
+    assert project_folder.other_clone() == another_clone
+    monkeypatch.chdir(project_folder.ROOT / "docs")
+    assert project_folder.other_clone() is None
+    monkeypatch.chdir(project)
+    assert project_folder.other_clone() is None
 
 
 # What is written

@@ -100,6 +100,13 @@ def test_a_request_is_one_line(litellm_log, capsys):
     )
 
 
+def test_a_request_without_a_fallback_says_why(litellm_log, capsys):
+    """The line of a request that failed for want of a fallback has the reason, and no other line speaks of one."""
+    why = "fallback glm-fast is not ready: set ZAI_API_KEY"
+    assert f' no_fallback="{why}" error=' in written(capsys, replace(RECORD, no_fallback=why, error="rate_limit_error"))
+    assert "no_fallback" not in written(capsys, RECORD)
+
+
 def test_a_request_as_json_has_its_fields(litellm_log, capsys):
     """With JSON each line is an object, with a request's fields and the level beside its message."""
     line = json.loads(written(capsys, RECORD, as_json=True))

@@ -447,6 +447,17 @@ class Priced:
         return usage.input + usage.output
 
 
+async def test_a_record_has_why_no_fallback_followed():
+    """The reason is a part of the record, and of its last attempt."""
+    client = Client()
+    client.response.journal.begin(Provider.CLAUDE, "anthropic/claude-x")
+    client.response.journal.end("no usable credential")
+    client.response.journal.record_no_fallback("fallback glm is not ready: set GLM_KEY")
+    record = client.response.record(0)
+    assert record.no_fallback == "fallback glm is not ready: set GLM_KEY"
+    assert record.attempts[-1].why == "no usable credential; fallback glm is not ready: set GLM_KEY"
+
+
 async def test_a_record_has_its_cost():
     """A record has the cost of the response at the model that responded, a fallback's own name, and the user's groups."""
     client, prices = Client(Provider.CLAUDE), Priced()

@@ -57,6 +57,8 @@ def test_nothing_is_replaced_unless_it_is_asked_for(folders):
     assert caught.value.mistakes[:3] == tuple(
         f"{path} exists." for path in (folders.project / "a", folders.state / "users", folders.state / "pool.sqlite3")
     )
+    # The advice names the folder, because --force there would replace the files of another proxy.
+    assert f"the files of the proxy in {folders.project}: to replace them, stop that proxy" in caught.value.mistakes[-1]
     assert (folders.project / "a").read_text() == "mine"
     assert files(folders.project) == [".state", "a"]
     restored(backup(**FILES), folders, force=True)

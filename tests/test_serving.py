@@ -132,6 +132,36 @@ async def test_a_fallback_that_lacks_its_key_is_left_out():
     assert "glm" not in world.asked
 
 
+async def test_why_no_fallback_follows():
+    """If no fallback of a failed model is ready, the record says so, with what each lacks; the client's error stays."""
+    models = MODELS | {"glm": GLM | {"api_key": "os.environ/GLM_KEY"}}
+    deployments = {"glm": [GLM | {"api_key": ""}]}
+    refused = failed(429, own_refusal(429, "all are rate-limited"), of_pool=True)
+    router = {"fallbacks": [{"claude-*": ["kimi"]}, {"claude-x": ["glm"]}]}
+    client = await World(router, models=models, deployments=deployments, claude_x=refused).serve()
+    why = "fallback glm is not ready: set GLM_KEY"
+    assert message(client) == "all are rate-limited"
+    assert client.journal.no_fallback == why
+    assert [one.why for one in client.journal.attempts_made("")] == [f"no usable credential; {why}"]
+
+
+@pytest.mark.parametrize(
+    ("router", "first"),
+    [
+        ({}, error(429)),
+        ({"fallbacks": [{"claude-x": ["glm", "kimi"]}]}, error(429)),
+        ({"fallbacks": [{"claude-x": ["glm"]}]}, error(400, final=True)),
+        ({"fallbacks": [{"claude-x": ["glm"]}]}, DONE),
+    ],
+    ids=["none-configured", "another-responds", "about-the-request", "a-success"],
+)
+async def test_no_fallback_was_missed(router, first):
+    """The record speaks of no fallback where none is configured, one has responded, or none would have been tried."""
+    models = MODELS | {"glm": GLM | {"api_key": "os.environ/GLM_KEY"}}
+    client = await World(router, models=models, deployments={"glm": [GLM | {"api_key": ""}]}, claude_x=first).serve()
+    assert client.journal.no_fallback == ""
+
+
 @pytest.mark.parametrize("first", [error(400, final=True), error(413, final=True)], ids=["invalid", "too-large"])
 async def test_an_error_about_the_request_ends_the_plan(first):
     """No fallback answers a request that the client can mend: it gets the error as it is."""

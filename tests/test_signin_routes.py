@@ -190,6 +190,23 @@ async def test_errors_of_the_token_endpoint(world, form, expected):
     assert error(await world.post(TOKEN, **form)) == expected
 
 
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ({}, "The parameter grant_type is missing. The body is a form: grant_type=VALUE."),
+        ({"grant_type": ["a", "b"]}, "The parameter grant_type is there more than once."),
+        ({"grant_type": DEVICE_GRANT}, "The parameter device_code is missing."),
+        ({"grant_type": REFRESH_GRANT, "refresh_token": ""}, "The parameter refresh_token is missing."),
+        ({f"field{number}": "x" for number in range(200)}, "too many parameters"),
+    ],
+)
+async def test_a_wrong_request_is_told_what_it_lacks(world, form, says):
+    """The description of ``invalid_request`` names the parameter, and repeats nothing of the request."""
+    found = (await world.post(TOKEN, **form)).json()
+    assert found["error"] == "invalid_request"
+    assert says in found["error_description"]
+
+
 async def test_revocation(world):
     """A token of either kind is revoked with 200, and so is an unknown one; a request without one is an error."""
     tokens = (await world.post(TOKEN, grant_type=DEVICE_GRANT, device_code=await world.approved())).json()

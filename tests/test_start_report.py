@@ -82,6 +82,25 @@ def test_a_fallback_that_is_not_ready(tmp_path):
     assert "These models are fallbacks, but are skipped until they are ready: glm." in found
 
 
+@pytest.mark.parametrize("has_key", [False, True])
+def test_a_pattern_without_a_usable_fallback(tmp_path, monkeypatch, has_key):
+    """A pattern whose fallbacks are all skipped is a warning, with the variable to set, unless another line is its fallback."""
+    monkeypatch.delenv("ZAI_API_KEY", raising=False)
+    if has_key:
+        monkeypatch.setenv("ZAI_API_KEY", "made-up")
+    path = tmp_path / "config.yaml"
+    path.write_text("")
+    fallbacks = [{"claude-*": ["gemini"]}, {"claude-haiku-*": ["glm"]}]
+    loaded = {"model_list": [CLAUDE, GLM, GEMINI], "router_settings": {"fallbacks": fallbacks}}
+    settings = Settings.parse({"CLAUDE_OAUTH_TOKENS": OAUTH, "PROXY_STATIC_TOKEN": TOKEN})
+    found = [line for line in start_report.serves(settings, loaded, path, container=False) if line.level == logging.WARNING]
+    words = (
+        "claude-haiku-* has no usable fallback: glm is not ready; the less specific line claude-* does not apply instead; "
+        "set ZAI_API_KEY in .env, or write another model on this line of fallbacks."
+    )
+    assert texts(found) == ([] if has_key else [words])
+
+
 def test_the_lanes(tmp_path):
     """The settings that send requests through LiteLLM are named with their line."""
     found = texts(reported(tmp_path, text="\nlitellm_settings:\n  cache: true\n"))

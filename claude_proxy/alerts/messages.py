@@ -6,9 +6,9 @@ from typing import NamedTuple
 from claude_proxy.alerts.firing import Notice
 from claude_proxy.config.alerts import CRITICAL, INFO, WARNING, Alerts
 
-# The maximum number of alerts in one message, and the maximum length of its title.
+# The maximum number of alerts in one message, and the maximum length of its title: services accept 250 characters and more.
 MAX_NOTICES = 20
-MAX_TITLE = 120
+MAX_TITLE = 200
 # What the services call the kinds of messages.
 KINDS = {INFO: "info", WARNING: "warning", CRITICAL: "failure"}
 OVER = "success"
@@ -50,7 +50,19 @@ def _message(notices: Sequence[Notice], config: Alerts, *, is_over: bool) -> Mes
     if count > MAX_NOTICES:
         lines.append(f"And {count - MAX_NOTICES} more.")
     kind = OVER if is_over else KINDS[first.severity]  # the first is the most severe one
-    return Message(title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1]}…", _with_page(lines, config), kind)
+    return Message(_shortened(title), _with_page(lines, config), kind)
+
+
+def _shortened(title: str) -> str:
+    """Return a title of at most ``MAX_TITLE`` characters: cut at the end of a clause or of a word. The body has all of it."""
+    if len(title) <= MAX_TITLE:
+        return title
+    most = title[: MAX_TITLE - 1]
+    clause = max(most.rfind("; "), most.rfind(". "))
+    if clause >= MAX_TITLE // 2:
+        return most[:clause]
+    word = most.rfind(" ")
+    return f"{most[:word].rstrip(' ,:') if word >= MAX_TITLE // 2 else most}…"
 
 
 def _lines(notice: Notice) -> list[str]:

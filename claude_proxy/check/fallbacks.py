@@ -1,14 +1,15 @@
 """Checks of fallbacks and aliases: each goes from a model that is served to another one that is served."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from claude_proxy.check import listing
 from claude_proxy.check.facts import Facts
 from claude_proxy.check.findings import Finding, error, info, warning
-from claude_proxy.check.models import is_served, nearest, overlap, served_names, unready
-from claude_proxy.config.routing import VALIDATED_FALLBACKS
-from claude_proxy.providers.endpoints import fallback_models, matches
+from claude_proxy.check.models import claude_hosts, is_served, nearest, overlap, provider_of, served_names, unready
+from claude_proxy.config import models
+from claude_proxy.config.routing import VALIDATED_FALLBACKS, Routing, without_usable
+from claude_proxy.providers.endpoints import Hosts, Provider, fallback_models, matches
 from claude_proxy.providers.model_names import CLAUDE_CODE_MODELS
 
 # The prefix of LiteLLM's names for Anthropic's models.
@@ -74,6 +75,52 @@ def names_of_claude(facts: Facts) -> Iterator[Finding]:
                 yield warning(at, problem, f"also write `- {'claude-*' if plain == '*' else plain}: [{listed}]`")
 
 
+class NoFallback(NamedTuple):
+    """Lines of the fallbacks from which no model can respond, because each lacks a variable."""
+
+    patterns: tuple[str, ...]
+    targets: tuple[str, ...]
+    unset: tuple[str, ...]
+    # A less specific line that has a usable fallback, and does not apply to the models of these lines; empty without one.
+    other: str
+
+    @property
+    def problem(self) -> str:
+        other = f"; the less specific line {self.other} does not apply instead" if self.other else ""
+        lacks = f"{', '.join(self.targets)} {'is' if len(self.targets) == 1 else 'are'} not ready{other}"
+        return f"{', '.join(self.patterns)} {'has' if len(self.patterns) == 1 else 'have'} no usable fallback: {lacks}"
+
+    @property
+    def remedy(self) -> str:
+        where = "this line" if len(self.patterns) == 1 else "these lines"
+        return f"set {' and '.join(self.unset)} in .env, or write another model on {where} of fallbacks"
+
+
+def no_fallback(config: Mapping[str, Any], environ: Mapping[str, str], hosts: Hosts, *, no_pool: bool) -> NoFallback | None:
+    """Return the lines without a usable fallback whose models are ready themselves; None if there are none.
+
+    ``no_pool`` is whether requests need a credential of the pool, and the pool has none. The demo needs no fallback.
+    """
+    lacking = models.not_ready(config, environ, hosts, no_pool=no_pool)
+    entries = ((one["model_name"], one["litellm_params"]) for one in config.get("model_list") or ())
+    ready = [
+        name for name, params in entries if name not in lacking and provider_of(params, hosts, environ) is not Provider.DEMO
+    ]
+    every = Routing.of(config).fallbacks
+    found = {
+        pattern: targets
+        for pattern, targets in without_usable(every, lambda name: bool(lacking.get(name))).items()
+        if any(overlap(pattern, name) for name in ready)
+    }
+    if not found:
+        return None
+    targets = tuple(dict.fromkeys(name for names in found.values() for name in names))
+    unset = tuple(dict.fromkeys(variable for name in targets for variable in lacking[name]))
+    usable = (pattern for entry in every for pattern, names in entry.items() if any(not lacking.get(one) for one in names))
+    other = next((one for one in usable if any(one != pattern and matches(one, pattern) for pattern in found)), "")
+    return NoFallback(tuple(found), targets, unset, other)
+
+
 def unready_fallbacks(facts: Facts) -> Iterator[Finding]:
     """A fallback without its key is skipped, and the client gets the error that it was meant to prevent."""
     lacking, skipped = unready(facts), set[str]()
@@ -83,6 +130,13 @@ def unready_fallbacks(facts: Facts) -> Iterator[Finding]:
                 if isinstance(entry, dict):
                     lists = [targets for targets in entry.values() if isinstance(targets, list)]
                     skipped |= {target for targets in lists for target in targets if isinstance(target, str)} & lacking
+    # An entry without a model is reported by itself.
+    entries = [entry for _, entry in facts.models if isinstance(entry["litellm_params"].get("model"), str)]
+    config = {**facts.config, "model_list": entries}
+    nothing = no_fallback(config, facts.environ, claude_hosts(facts), no_pool=listing.pool_is_empty(facts))
+    if nothing:
+        skipped -= {*nothing.targets}
+        yield warning(facts.at("router_settings", "fallbacks"), nothing.problem, nothing.remedy)
     if skipped:
         names = ", ".join(sorted(skipped))
         verb = "is not ready, so this fallback is" if len(skipped) == 1 else "are not ready, so these fallbacks are"

@@ -80,11 +80,11 @@ def _row(entry: Mapping[str, Any], facts: Facts, hosts: Hosts) -> Row:
         # The demo always responds by itself.
         fallbacks=() if provider is Provider.DEMO else chain(name, fallbacks_of(facts)),
         access_groups=tuple(str(group) for group in groups) if isinstance(groups, list) else (),
-        no_credential=provider is Provider.CLAUDE and not params.get("api_key") and _pool_is_empty(facts),
+        no_credential=provider is Provider.CLAUDE and not params.get("api_key") and pool_is_empty(facts),
     )
 
 
-def _pool_is_empty(facts: Facts) -> bool:
+def pool_is_empty(facts: Facts) -> bool:
     """Whether requests need a credential of the pool, and the pool has none."""
     return facts.settings is not None and facts.settings.mode is TokenMode.ROTATE and not facts.settings.credentials
 

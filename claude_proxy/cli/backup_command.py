@@ -189,6 +189,7 @@ BACKUP = command(
         "claude-proxy backup --without-secrets settings.tar.gz",
         "claude-proxy backup - --passphrase-file passphrase > claude-proxy.backup",
     ),
+    writes=True,
 )
 RESTORE = command(
     "restore",
@@ -203,4 +204,5 @@ RESTORE = command(
     "With - the backup is read from the standard input. Stop the proxy first.",
     examples=("claude-proxy restore claude-proxy.backup", "claude-proxy restore --force claude-proxy.backup"),
     loads=False,
+    writes=True,
 )

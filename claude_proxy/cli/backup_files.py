@@ -16,6 +16,7 @@ import yaml
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from claude_proxy.alerts.firing import KEY as SENT_ALERTS
 from claude_proxy.cli.archive import MAX_BYTES, PROJECT, STATE, File
 from claude_proxy.cli.console import CommandError
 from claude_proxy.cli.project import MOUNTED_PROJECT, state_folder, users_path
@@ -24,6 +25,7 @@ from claude_proxy.config.credentials_file import file_in_use, parse
 from claude_proxy.config.settings import SECRET_NAMES, VARIABLES
 from claude_proxy.credentials.credential import CLAUDE_PREFIX
 from claude_proxy.history.database import NAME as HISTORY_FILE
+from claude_proxy.state.rows import to_bytes
 
 STATE_FILE = "pool.sqlite3"
 # What LiteLLM keeps in its home, which is the proxy's own folder in a container: the login of GitHub Copilot.
@@ -144,7 +146,10 @@ def _add_database(found: Found, folders: Folders, path: Path) -> None:
 
 
 def copy_of(path: Path) -> bytes:
-    """Return an SQLite file as it is between two transactions; raise ``sqlite3.Error``."""
+    """Return an SQLite file as it is between two transactions; raise ``sqlite3.Error``.
+
+    Which alerts were sent is left out of the state: a restored proxy notifies of what fires there, and of its end.
+    """
     with (
         contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=10)) as source,
         contextlib.closing(sqlite3.connect(":memory:")) as copy,
@@ -152,7 +157,14 @@ def copy_of(path: Path) -> bytes:
         source.backup(copy, pages=-1)
         if copy.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the file is corrupt")
+        _forget_sent_alerts(copy)
         return copy.serialize()
+
+
+def _forget_sent_alerts(copy: sqlite3.Connection) -> None:
+    if copy.execute("SELECT 1 FROM pragma_table_info('rows') WHERE name = 'key'").fetchone():
+        copy.execute("DELETE FROM rows WHERE key = ?", (to_bytes(SENT_ALERTS),))
+        copy.commit()
 
 
 def _named(folders: Folders, texts: Mapping[Path, str], environ: Mapping[str, str]) -> Iterator[Path]:

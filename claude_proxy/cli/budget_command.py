@@ -69,6 +69,7 @@ def _change(options: Options, limits: dict[str, str | None], until: str | None =
         found, scope = data["budgets"], str(data["scope"])
         words = [f"{one['limit']:.2f} USD a {one['period']}" for one in found]
         end = f"The change ends on {_date(data['until'], data)} ({_zone(data['timezone']).key})." if until else ""
+        warning = tables.plain(str(data.get("warning") or ""))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         raise unexpected(url) from None
     if options.json:
@@ -77,6 +78,8 @@ def _change(options: Options, limits: dict[str, str | None], until: str | None =
     tell(f"{what} is now {tables.plain(', '.join(words))}." if words else f"{tables.plain(scope)} has no budget now.")
     if end:
         tell(end)
+    if warning:
+        tell(f"{warning} To undo it, run `claude-proxy budget unset {tables.plain(scope)}`.")
 
 
 def _limit(text: str) -> tuple[str, str | None]:
@@ -145,6 +148,7 @@ BUDGET = group(
                 "claude-proxy budget set user:anna day=20 --until tomorrow",
                 "claude-proxy budget set all day=100 week=none",
             ),
+            writes=True,
         ),
         command(
             "unset",
@@ -152,6 +156,7 @@ BUDGET = group(
             [SCOPE, json_option(), url_option()],
             about="Remove the changes of a budget, so that config.yaml applies. Needs the master key.",
             examples=("claude-proxy budget unset user:anna",),
+            writes=True,
         ),
     ],
     about="Show the budgets, with what is spent of them, and change them. With the master key: those of all users.",

@@ -22,6 +22,11 @@ SALT, NONCE_START, TAG = 16, 7, 16
 HEADER = len(MAGIC) + SALT + 1 + NONCE_START
 CHUNK = 2**20
 
+WRONG = (
+    "The passphrase is wrong, or the file is damaged. Try the passphrase again: capital letters and spaces make a difference, "
+    "and of a --passphrase-file only the first line is read. If it is right, copy the backup again."
+)
+
 
 class DecryptionError(ValueError):
     """The passphrase is another one, or the file was changed; the message is a sentence."""
@@ -53,11 +58,7 @@ def decrypt(sealed: bytes, passphrase: str) -> bytes:
         try:
             plain += cipher.decrypt(nonce, bytes(body[start : start + CHUNK + TAG]), header)
         except InvalidTag:
-            raise DecryptionError(
-                "The file is damaged: a part of it was changed or is missing."
-                if number
-                else "The passphrase is wrong, or the file is damaged."
-            ) from None
+            raise DecryptionError("The file is damaged: a part of it was changed or is missing." if number else WRONG) from None
     return bytes(plain)
 
 

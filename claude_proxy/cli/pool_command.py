@@ -32,6 +32,10 @@ from claude_proxy.state.store import StoreUnavailable
 from claude_proxy.usage.report import unusual
 
 APPLIES = "A running proxy applies this within seconds."
+NOTHING_GIVEN = (
+    "No secret was given. Paste it at the terminal, or send it to the standard input, as in "
+    "`claude-proxy pool add {label} < FILE`, or name its file with --secret-file FILE."
+)
 COLUMNS = ("label", "kind", "source", "terms", "state")
 
 
@@ -61,29 +65,32 @@ def change_terms(options: Options) -> None:
 
 
 def pause(options: Options) -> None:
-    """Stop using a credential."""
-    credentials_edit.pause(_path(), _pool(), options.label)
-    tell(f"Paused {options.label}. Its rate limits and usage are kept. {APPLIES}")
+    """Stop using credentials."""
+    for label in options.labels:
+        credentials_edit.pause(_path(), _pool(), label)
+        tell(f"Paused {label}. Its rate limits and usage are kept. {APPLIES}")
 
 
 def resume(options: Options) -> None:
-    """Use a credential again, and end its cooldowns; also one that is not paused, or that is in a variable."""
-    pool = _pool()
-    one = next((one for one in pool if one.label == options.label), None)
-    if one is None or one.terms.paused:
-        credentials_edit.change(_path(), pool, options.label, {"paused": None})
-    lifted = one is not None and lifter(options)(one)
-    tell(f"Resumed {options.label}{' and ended its cooldowns' if lifted else ''}. {APPLIES}")
+    """Use credentials again, and end their cooldowns; also those that are not paused, or that are in a variable."""
+    for label in options.labels:
+        pool = _pool()
+        one = next((one for one in pool if one.label == label), None)
+        if one is None or one.terms.paused:
+            credentials_edit.change(_path(), pool, label, {"paused": None})
+        lifted = one is not None and lifter(options)(one)
+        tell(f"Resumed {label}{' and ended its cooldowns' if lifted else ''}. {APPLIES}")
 
 
 def remove(options: Options) -> None:
-    """Remove a credential."""
-    credentials_edit.remove(_path(), _pool(), options.label)
-    if _pool():
-        words = "Its sessions move to other credentials at their next request."
-    else:
-        words = "The pool has no more credentials; `claude-proxy pool add LABEL` adds one."
-    tell(f"Removed {options.label}. {words} {APPLIES}")
+    """Remove credentials."""
+    for label in options.labels:
+        credentials_edit.remove(_path(), _pool(), label)
+        if _pool():
+            words = "Its sessions move to other credentials at their next request."
+        else:
+            words = "The pool has no more credentials; `claude-proxy pool add LABEL` adds one."
+        tell(f"Removed {label}. {words} {APPLIES}")
 
 
 def show_list(options: Options) -> None:
@@ -157,7 +164,7 @@ def _secret(label: str) -> str:
     except EOFError:
         typed = ""
     if not typed.strip():
-        raise NotEdited("No secret was given.")
+        raise NotEdited(NOTHING_GIVEN.format(label=label))
     return typed.strip()
 
 
@@ -200,6 +207,10 @@ def _label() -> click.Argument:
     return click.Argument(["label"], metavar="LABEL")
 
 
+def _labels() -> click.Argument:
+    return click.Argument(["labels"], nargs=-1, required=True, metavar="LABEL...")
+
+
 def _path_option(name: str, metavar: str, about: str) -> click.Option:
     return click.Option([name], type=PATH, metavar=metavar, help=about)
 
@@ -225,10 +236,11 @@ POOL = group(
             about="Add a credential. Its secret is read from the terminal or the standard input. "
             f"NAME is one of {', '.join(credentials_edit.SETTABLE[1:])}.",
             examples=("claude-proxy pool add anna priority=2", "claude-proxy pool add ben --claude-home ~ben/.claude"),
+            writes=True,
         ),
-        command("pause", pause, [_label()], about="Stop using a credential. Its rate limits stay known."),
-        command("resume", resume, [_label()], about="Use a credential again, and end its cooldowns."),
-        command("remove", remove, [_label()], about="Remove a credential from the pool."),
+        command("pause", pause, [_labels()], about="Stop using credentials. Their rate limits stay known.", writes=True),
+        command("resume", resume, [_labels()], about="Use credentials again, and end their cooldowns.", writes=True),
+        command("remove", remove, [_labels()], about="Remove credentials from the pool.", writes=True),
         command(
             "set",
             change_terms,
@@ -236,6 +248,7 @@ POOL = group(
             about=f"Change the terms of a credential. NAME is one of {', '.join(credentials_edit.SETTABLE)}. "
             "An empty value removes the term.",
             examples=("claude-proxy pool set anna priority=2 groups=team-a,team-b", "claude-proxy pool set anna groups="),
+            writes=True,
         ),
     ],
     about="Add, change and list the Claude credentials of the pool.",

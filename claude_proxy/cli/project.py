@@ -42,6 +42,17 @@ PEER_DATABASE = "CLAUDE_PROXY_PEER_DATABASE"
 MOUNTED_PROJECT = "CLAUDE_PROXY_PROJECT"
 
 
+def other_clone() -> Path | None:
+    """Return the clone that the current folder is in, if this command belongs to another one."""
+    try:
+        folder = Path.cwd()
+    except OSError:  # it was removed
+        return None
+    own = Path("claude_proxy", "cli", Path(__file__).name)
+    found = next((one for one in (folder, *folder.parents) if os.path.isfile(one / own)), ROOT)  # noqa: PTH113 - never raises
+    return None if found.resolve() == ROOT else found
+
+
 def users_path(project: Path, data: Path | None) -> Path:
     """Return the path of the users file: the configured one, or the one in the state folder."""
     named = os.environ.get(FILE_VARIABLE)

@@ -72,7 +72,8 @@ def write(found: Sequence[Target], folders: Folders, *, force: bool) -> None:
     if not force and (there := [target.path for target in found if os.path.lexists(target.path)]):
         raise CommandError(
             *(f"{path} exists." for path in there),
-            "Nothing was restored. Add --force to replace these files; stop the proxy first.",
+            f"Nothing was restored. These are the files of the proxy in {folders.project.absolute()}: to replace them, stop "
+            "that proxy, and add --force. --project names another folder.",
         )
     for target in found:
         _check(target, folders)

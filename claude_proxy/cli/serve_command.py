@@ -166,4 +166,5 @@ SERVE = command(
     lambda options: serve(options.project, options.data),
     about="Create .env and config.yaml if they are missing, and start the proxy.",
     loads=False,
+    writes=True,
 )

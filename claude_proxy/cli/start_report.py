@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TextIO
 
 from claude_proxy import __version__
 from claude_proxy.access.routes import OPEN_NOTICE, is_open
+from claude_proxy.check.fallbacks import no_fallback
 from claude_proxy.check.lines import Lines, lines_of
 from claude_proxy.check.models import set_instead, set_variables
 from claude_proxy.cli import onboarding
@@ -21,7 +22,10 @@ from claude_proxy.providers.endpoints import Hosts
 
 LOGGER = "claude_proxy.start"
 # What Claude's models lack without a credential in the pool.
-NO_CREDENTIAL = "Add a credential with `claude-proxy pool add LABEL`, or let users use their own Claude login (form B)."
+NO_CREDENTIAL = (
+    "Add a credential with `claude-proxy pool add LABEL`, or let users use their own Claude login "
+    "(form B in docs/claude-code.md: `claude-proxy settings --form b`)."
+)
 # How the settings block is printed: by `make` in a clone, by the image's command in a container.
 IN_A_CLONE = "`make settings`"
 IN_A_CONTAINER = "`claude-proxy settings` in the container (`docker compose exec proxy claude-proxy settings`)"
@@ -111,6 +115,8 @@ def _models(settings: Settings, loaded: Mapping[str, Any]) -> Iterator[Line]:
         yield Line(f"Not ready: {', '.join(names)}. {words}{meant[0] if meant else ''}")
     if skipped := sorted(fallback_targets(loaded) & lacking.keys()):
         yield Line(f"These models are fallbacks, but are skipped until they are ready: {', '.join(skipped)}.")
+    if nothing := no_fallback(loaded, os.environ, Hosts(settings.claude_base), no_pool=no_pool):
+        yield Line(f"{nothing.problem}; {nothing.remedy}.", logging.WARNING)
 
 
 def fallback_targets(loaded: Mapping[str, Any]) -> set[str]:

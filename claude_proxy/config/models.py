@@ -355,6 +355,10 @@ class ActiveConfig:
             self._fallbacks[name] = found
         return found
 
+    def skipped_fallbacks(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Return the general fallbacks of a name that are not ready, with the unset variables of each."""
+        return {one: self.missing(one) for one in self.routing.fallbacks_of(name) if not self.is_ready(one)}
+
     def _ready(self, names: list[str] | None) -> tuple[str, ...] | None:
         return None if names is None else tuple(name for name in names if self.is_ready(name))
 

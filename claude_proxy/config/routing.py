@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +91,20 @@ class Routing:
         if status < 500 and status not in REPEATED:
             return 0
         return self.num_retries if requested is None else requested
+
+
+def without_usable(
+    fallbacks: Iterable[Mapping[str, list[str]]], is_skipped: Callable[[str], bool]
+) -> dict[str, tuple[str, ...]]:
+    """Return the patterns whose fallbacks are all skipped, with these fallbacks.
+
+    A less specific pattern does not apply in their place. Of two equal patterns, the first applies.
+    """
+    first: dict[str, list[str]] = {}
+    for entry in fallbacks:
+        for pattern, models in entry.items():
+            first.setdefault(pattern, models)
+    return {pattern: tuple(models) for pattern, models in first.items() if models and all(map(is_skipped, models))}
 
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[str]:

@@ -58,6 +58,8 @@ class Journal:
     request_id: str = ""
     # The attempts that have ended: one for each credential and each deployment.
     ended: list[AttemptRecord] = field(default_factory=list)
+    # Why no fallback followed the last attempt, if those of the model are not ready; empty otherwise.
+    no_fallback: str = ""
     # Of the attempt in progress: its target (empty if none is in progress), when it began, and why it failed, if that is known
     # in more words than its outcome has.
     _target: str = ""
@@ -99,6 +101,13 @@ class Journal:
         """Record the end of an attempt; ``cause`` says why it failed, and is empty if the client has its response."""
         self.cause = cause
         self._close(cause or self.error)
+
+    def record_no_fallback(self, why: str) -> None:
+        """Record why no fallback follows the last attempt, which has ended; an empty ``why`` adds nothing."""
+        self.no_fallback = why
+        if why and self.ended:
+            last = self.ended[-1]
+            self.ended[-1] = last._replace(why=f"{last.why}; {why}" if last.why else why)
 
     def learn_request_id(self, headers: Mapping[str, str]) -> None:
         """Record the id of a provider's response, by its headers with lower-case names."""

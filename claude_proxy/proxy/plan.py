@@ -1,6 +1,6 @@
 """Plans a request: the deployments of its model, then those of its fallbacks. Plain values, no I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import choices
 from typing import NamedTuple
 
@@ -66,6 +66,14 @@ class Plan(NamedTuple):
         return self._replace(
             fallbacks=Fallbacks(left(found.general) or (), left(found.context_window), left(found.content_policy))
         )
+
+
+def why_no_fallback(skipped: Mapping[str, Sequence[str]]) -> str:
+    """Say why no fallback follows a failed attempt; ``skipped`` has those that are not ready, with their unset variables."""
+    return "; ".join(
+        f"fallback {name} is not ready: set {' and '.join(unset)}" if unset else f"fallback {name} is not served"
+        for name, unset in skipped.items()
+    )
 
 
 def plan(name: str, config: ActiveConfig) -> Plan:

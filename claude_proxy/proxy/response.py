@@ -267,6 +267,7 @@ class ClientResponse:
             seconds=now - self._arrived,
             usage=journal.usage or Usage(),
             failovers=tuple(journal.failovers),
+            no_fallback=journal.no_fallback,
             counts_tokens=request.counts_tokens,
             error=journal.error or self._error_kind,
             model="" if self._error_kind else journal.model or request.name,

@@ -19,7 +19,7 @@ from claude_proxy.proxy.journal import Journal
 from claude_proxy.proxy.lanes.attempt import READ_SECONDS, Attempt, LaneOf
 from claude_proxy.proxy.offload import offloaded
 from claude_proxy.proxy.outcome import Outcome, failed
-from claude_proxy.proxy.plan import LacksPrice, Plan, Target, no_price_needed, plan
+from claude_proxy.proxy.plan import LacksPrice, Plan, Target, no_price_needed, plan, why_no_fallback
 from claude_proxy.proxy.provider_errors import input_tokens, overflow_of
 from claude_proxy.proxy.relay import StreamCapture
 from claude_proxy.proxy.request import Request
@@ -181,6 +181,8 @@ class Serving:
         outcome = shown = await self._target(
             request, first, outlet, journal, call_litellm, repeats=bool(planned.fallbacks.general)
         )
+        if _lacks_fallback(planned, outcome) and not request.wants_no_fallback:
+            journal.record_no_fallback(why_no_fallback(self._config.skipped_fallbacks(first.name)))
         for name in () if outcome.done or request.wants_no_fallback else _fallbacks(planned, outcome):
             target = Target(name, self._config.deployments(name))
             if request.view.safeguards and not target.is_claude:
@@ -270,6 +272,11 @@ def _forget_frames(task: asyncio.Future[Outcome]) -> None:
     except asyncio.CancelledError as ended:
         traceback.clear_frames(ended.__traceback__)
         ended.__traceback__ = None
+
+
+def _lacks_fallback(planned: Plan, outcome: Outcome) -> bool:
+    """Whether a general fallback would follow this outcome, and the plan has none."""
+    return not (outcome.done or outcome.final or planned.fallbacks.general)
 
 
 def _fallbacks(planned: Plan, outcome: Outcome) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from claude_proxy.proxy.lanes.messages_lane import MessagesLane
 from claude_proxy.proxy.rule_choice import RuleChoice
 from claude_proxy.proxy.serving import Serving
 from claude_proxy.server.anthropic_api import AnthropicApi
+from claude_proxy.server.budget_names import unknown_name
 from claude_proxy.server.budget_routes import BudgetRoutes
 from claude_proxy.server.gateway import ClientRoute
 from claude_proxy.server.history_routes import HistoryRoutes
@@ -316,6 +317,7 @@ class App:
             confirm=self.confirm,
             is_shared=self._sync is not None,
             groups=lambda caller: self.config.groups.of_user(caller.name, caller.groups),
+            unknown_name=lambda scope: unknown_name(scope, self.config, self.settings),
         )
 
     def client_routes(self) -> Mapping[tuple[str, str], ClientRoute]:

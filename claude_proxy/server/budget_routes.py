@@ -47,7 +47,8 @@ class BudgetRoutes:
     """Shows and changes the budgets of all processes.
 
     ``confirm`` exchanges rows with the store and returns whether it was available; ``is_shared`` is whether there is one.
-    ``groups`` returns a caller's groups.
+    ``groups`` returns a caller's groups. ``unknown_name`` returns a sentence about a scope of a user or group that does not
+    exist, and an empty text for any other scope.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class BudgetRoutes:
         confirm: Callable[[], Awaitable[bool]],
         is_shared: bool,
         groups: Callable[[Caller], tuple[str, ...]],
+        unknown_name: Callable[[str], str],
     ) -> None:
         self._settings = settings
         self._budgets = budgets
         self._confirm = confirm
         self._is_shared = is_shared
         self._groups = groups
+        self._unknown_name = unknown_name
 
     def routes(self) -> list[Route]:
         """Return the routes, to be placed before LiteLLM's."""
@@ -100,6 +103,7 @@ class BudgetRoutes:
         logger.info("the budget of %s was %s", scope, self._words(change.limits, until))
         rows = [row for row in budget_report.rows(self._budgets, self._budgets.every()) if row["scope"] == scope]
         done = {"scope": scope, "done": "set" if change.limits else "unset", "until": until, "budgets": rows}
+        done["warning"] = self._unknown_name(scope) if change.limits else ""
         return JSONResponse(done | {"timezone": str(self._budgets.configured.timezone)}, headers=HEADERS)
 
     def _until(self, text: str) -> float | None:

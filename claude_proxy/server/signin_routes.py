@@ -46,7 +46,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "authorization_pending": "The sign-in is not approved yet.",
     "expired_token": "The code has expired, was used, or does not exist. Please start again.",
     "invalid_grant": "The sign-in has ended. Please sign in again.",
-    "invalid_request": "A parameter is missing, repeated, or has no valid form.",
+    "invalid_request": "The form cannot be read: it has too many parameters.",
     "slow_down": "There are too many requests. Please wait longer between two of them.",
     "temporarily_unavailable": "Sign-in is not possible at the moment. The operator finds the reason in the proxy's log.",
     "unsupported_grant_type": "The grant types are the device code and the refresh token.",
@@ -60,18 +60,24 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class OAuthError(Exception):
-    """An error of the protocol; ``wrong`` is whether the request had a code or token that is not valid."""
+    """An error of the protocol; ``wrong`` is whether the request had a code or token that is not valid.
 
-    def __init__(self, error: str, status: int = 400, *, wrong: bool = False, seconds: float = 0.0) -> None:
+    ``description`` replaces that of ``DESCRIPTIONS``.
+    """
+
+    def __init__(
+        self, error: str, status: int = 400, *, wrong: bool = False, seconds: float = 0.0, description: str = ""
+    ) -> None:
         super().__init__(error)
         self.error = error
+        self.description = description or DESCRIPTIONS[error]
         self.status = status
         self.wrong = wrong
         self.seconds = seconds
 
     def refusal(self) -> Refusal:
         """Return the response."""
-        body = json.dumps({"error": self.error, "error_description": DESCRIPTIONS[self.error]}).encode()
+        body = json.dumps({"error": self.error, "error_description": self.description}).encode()
         wait = {"retry-after": str(math.ceil(self.seconds))} if self.seconds else {}
         return Refusal(self.status, [*({"content-type": "application/json"} | NOT_STORED | wait).items()], body)
 
@@ -235,8 +241,10 @@ async def _form(request: Request) -> dict[str, list[str]]:
 
 
 def _field(form: Mapping[str, list[str]], name: str) -> str:
-    """Return a field that must be there once."""
+    """Return a field that must be there once; ``name`` is the proxy's own word, which the error names."""
     found = form.get(name, [])
-    if len(found) != 1 or not found[0]:
-        raise OAuthError("invalid_request")
+    if len(found) > 1:
+        raise OAuthError("invalid_request", description=f"The parameter {name} is there more than once.")
+    if not found or not found[0]:
+        raise OAuthError("invalid_request", description=f"The parameter {name} is missing. The body is a form: {name}=VALUE.")
     return found[0]

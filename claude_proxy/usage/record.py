@@ -67,6 +67,8 @@ class Record(msgspec.Struct, frozen=True):
     request_id: str = ""
     # The length of the body that the client received, in bytes.
     size: int = 0
+    # Why no fallback followed the failed attempt, if those of the model are not ready; empty otherwise.
+    no_fallback: str = ""
 
 
 def is_error(record: Record) -> bool:

@@ -151,6 +151,7 @@ def request_fields(record: Record) -> Mapping[str, Any]:
         "cache_write": usage.cache_write,
         "usd": shown(record.cost) if record.cost is not None and record.served else "",
         "failovers": [text[:MAX_TEXT] for text in record.failovers],
+        "no_fallback": record.no_fallback[:MAX_TEXT],
         "error": record.error[:MAX_TEXT],
     }
     return {name: value for name, value in fields.items() if value or value == 0}
