@@ -43,7 +43,16 @@ from claude_proxy.proxy.rotation import body_for_claude
 from claude_proxy.secret import Secret
 from claude_proxy.server.budget_routes import MAX_UNTIL, read_change
 from claude_proxy.server.gateway import body_for_litellm, canonical_route
-from claude_proxy.server.signin_routes import DESCRIPTIONS, DEVICE, REVOKE, TOKEN, SignInRoutes
+from claude_proxy.server.signin_routes import (
+    DESCRIPTIONS,
+    DEVICE,
+    MISSING,
+    PARAMETERS,
+    REPEATED,
+    REVOKE,
+    TOKEN,
+    SignInRoutes,
+)
 from claude_proxy.signin import device_codes
 from claude_proxy.signin.sign_in import SignIn
 from claude_proxy.upstream import headers
@@ -384,7 +393,11 @@ def sign_in_form(raw: bytes, host: str = "proxy.test") -> None:
         found = json.loads(body) if body else {}
         if status != 200:
             # All of it is constant, so nothing of the form is repeated.
-            assert found == {"error": found["error"], "error_description": DESCRIPTIONS[found["error"]]}
+            words = {DESCRIPTIONS[found["error"]]}
+            if found["error"] == "invalid_request":
+                words |= {text.format(name) for text in (MISSING, REPEATED) for name in PARAMETERS}
+            assert found.keys() == {"error", "error_description"}
+            assert found["error_description"] in words
         elif path == DEVICE:
             page = urlsplit(found["verification_uri"])
             assert (page.scheme, page.path, page.query) == ("http", "/signin", "")

@@ -51,6 +51,10 @@ DESCRIPTIONS: Mapping[str, str] = {
     "temporarily_unavailable": "Sign-in is not possible at the moment. The operator finds the reason in the proxy's log.",
     "unsupported_grant_type": "The grant types are the device code and the refresh token.",
 }
+# Of a request without a parameter that it needs: the descriptions of ``invalid_request``, with the name of the parameter.
+PARAMETERS = ("grant_type", "device_code", "refresh_token", "token")
+MISSING = "The parameter {0} is missing. The body is a form: {0}=VALUE."
+REPEATED = "The parameter {0} is there more than once."
 NO_SIGN_IN = own_refusal(
     404,
     "This proxy has no sign-in: it is turned off, or there are no users with their own token and no provider.",
@@ -241,10 +245,10 @@ async def _form(request: Request) -> dict[str, list[str]]:
 
 
 def _field(form: Mapping[str, list[str]], name: str) -> str:
-    """Return a field that must be there once; ``name`` is the proxy's own word, which the error names."""
+    """Return a field that must be there once; ``name`` is one of ``PARAMETERS``."""
     found = form.get(name, [])
     if len(found) > 1:
-        raise OAuthError("invalid_request", description=f"The parameter {name} is there more than once.")
+        raise OAuthError("invalid_request", description=REPEATED.format(name))
     if not found or not found[0]:
-        raise OAuthError("invalid_request", description=f"The parameter {name} is missing. The body is a form: {name}=VALUE.")
+        raise OAuthError("invalid_request", description=MISSING.format(name))
     return found[0]
