@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 from msgspec.structs import replace
+from recorded import Recorded
 from test_history_queries import DAY, HOUR, NOW, RECORD, Clock, show
 
 from claude_proxy.anthropic.usage import Usage
@@ -175,6 +176,22 @@ RECORDS = st.builds(
     failovers=st.lists(st.sampled_from(["x: limit", "nothing"]), max_size=2).map(tuple), cost=st.none() | st.integers(0, 10**6),
     groups=st.sampled_from([(), ("a",), ("a", "b")]), project=st.sampled_from(["", "p"]),
 )  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(RECORDS, max_size=12), st.sampled_from([(), ("m",), ("m", "n")]))
+def test_requests_count_together_as_one_by_one(records, listed):
+    """Requests that are recorded together have the sums, the failovers and the errors of those that are recorded in turn."""
+    each, together = Recorded(clock=Clock(), listed=listed.__contains__), Recorded(clock=Clock(), listed=listed.__contains__)
+    for record in records:
+        each.record(record)
+    together.record(*records)
+    assert together.csv() == each.csv()
+    assert together.counted() == each.counted()
+    assert together.events.failovers() == each.events.failovers()
+    assert together.events.errors() == each.events.errors()
+
+
 # Who counts, how many days later, and what.
 STEPS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), RECORDS), max_size=12)
 

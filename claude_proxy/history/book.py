@@ -18,6 +18,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from claude_proxy.anthropic.errors import MODEL_NOT_ALLOWED, UNKNOWN_MODEL
 from claude_proxy.config.users import folded
@@ -58,6 +59,15 @@ class _Changes:
         self.left: set[str] = set()
 
 
+class _Counted(NamedTuple):
+    """The entry in which a request is counted, and its model. ``is_unnamed``: what models are left has no name, either."""
+
+    names: Names
+    numbers: list[int]
+    model: str
+    is_unnamed: bool
+
+
 class HistoryBook:
     """``clock`` returns Unix seconds; ``listed`` returns whether the proxy lists a model; ``writer`` names this process.
 
@@ -91,12 +101,41 @@ class HistoryBook:
 
     def record(self, record: Record) -> str:
         """Count a finished request, and return the name under which its model is counted."""
+        return self.record_all([record])[0]
+
+    def record_all(self, records: Iterable[Record]) -> list[str]:
+        """Count finished requests, at least one, and return the names under which their models are counted."""
         now = self._clock()
         hour = periods.hour_at(now)
         page = self.pages.get(hour)
         if page is None:
             page = self._new_page(hour)
         changes = self._changed.setdefault(hour, _Changes())
+        # Most requests of a moment are alike; looking for their entry takes as long as counting them.
+        known: dict[tuple[object, ...], _Counted] = {}
+        models = []
+        for record in records:
+            key = None
+            if not record.error and record.served:
+                key = record.user, record.groups, record.requested, record.served, record.credential, record.project
+            found = known.get(key) if key is not None else None
+            if found is None:
+                found = self._entry(record, page)
+                changes.entries.add(found.names)
+                if key is not None:
+                    known[key] = found
+            _count(found.numbers, record)
+            for text in record.failovers:
+                left = clean(text.partition(": ")[0])
+                changes.left.add(page.add_left(OTHER if found.is_unnamed and is_of_model(text) else left))
+            models.append(found.model)
+        page.stamp = max(now, math.nextafter(page.stamp, math.inf))
+        if self._shares:
+            self.unshared.add(hour)
+        return models
+
+    def _entry(self, record: Record, page: Page) -> _Counted:
+        """Return the entry of a page in which a request is counted."""
         user = _user_of(record.user[:MAX_TEXT])
         model = self._model_of(record, user)
         is_general = model in GENERAL_NAMES
@@ -104,16 +143,7 @@ class HistoryBook:
         served = "" if is_general else record.served[:MAX_TEXT]
         names = _names_of(user, record.groups, model, served, record.credential, record.project[:MAX_TEXT])
         names, numbers = page.entry(names, made_up=made_up)
-        _count(numbers, record)
-        changes.entries.add(names)
-        for text in record.failovers:
-            left = clean(text.partition(": ")[0])
-            is_unnamed = (made_up or is_general) and is_of_model(text)
-            changes.left.add(page.add_left(OTHER if is_unnamed else left))
-        page.stamp = max(now, math.nextafter(page.stamp, math.inf))
-        if self._shares:
-            self.unshared.add(hour)
-        return model
+        return _Counted(names, numbers, model, made_up or is_general)
 
     def learn_own_names(self, found: Iterable[tuple[str, str]]) -> None:
         """Replace the made-up names of each user by those of the database and of this process's pages."""

@@ -75,10 +75,11 @@ class History:
         """The time zone of days."""
         return self._zone()
 
-    def record(self, record: Record) -> None:
-        """Count a finished request; it is written within a second."""
-        if not record.counts_tokens:
-            self.events.record(record, self.book.record(record))
+    def record(self, *records: Record) -> None:
+        """Count finished requests; they are written within a second."""
+        found = [record for record in records if not record.counts_tokens]
+        for record, model in zip(found, self.book.record_all(found) if found else (), strict=True):
+            self.events.record(record, model)
 
     async def used(self) -> Used:
         """Return what was used lately. Without the database: what was known last."""

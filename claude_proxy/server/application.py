@@ -274,8 +274,8 @@ class App:
         for record in records:
             self.overview.errors.record(record)
             self.recent.record(record)
-            self.history.record(record)
             request_log.write_request(record)
+        self.history.record(*records)
         now = self._clock()
         if self._expiry_warnings.due(now):
             self._expiry_warnings.log_due(self.pool.snapshot(), now)
