@@ -379,18 +379,18 @@ def test_the_colours_are_those_of_the_browser_or_chosen(browser, proxy):
     page = opened(browser, proxy, [], scheme="dark")
     theme = page.get_by_role("button", name="Theme")
 
-    def shown() -> str:
-        return page.evaluate("getComputedStyle(document.body).colorScheme")
+    def is_shown(words: str, scheme: str) -> None:
+        expect(theme).to_have_text(words)
+        expect(page.locator("body")).to_have_css("color-scheme", scheme)
 
-    assert (theme.text_content(), shown()) == ("Theme: auto", "dark")
+    is_shown("Theme: auto", "dark")
     page.emulate_media(color_scheme="light")
-    assert shown() == "light"
+    is_shown("Theme: auto", "light")
     theme.click()
     theme.click()
-    assert (theme.text_content(), shown()) == ("Theme: dark", "dark")
+    is_shown("Theme: dark", "dark")
     page.reload()
-    expect(theme).to_have_text("Theme: dark")
-    assert shown() == "dark"
+    is_shown("Theme: dark", "dark")
     page.context.close()
 
 
