@@ -131,7 +131,7 @@ class StreamSummary:
         if end:
             begin = first_event_end(held) if self._skips else 0
             for raw in _relevant_events(held, begin, end):
-                self._read(raw)
+                self._read(event_object(raw))
             self._skips = False
             held = held[end:]
         if len(held) > MAX_READ_EVENT:
@@ -141,22 +141,17 @@ class StreamSummary:
 
     def finish(self) -> None:
         """Read the last event, even if it was cut off."""
-        if not self._skips:
-            self._read(self._held)
+        if not self._skips and _may_matter(self._held):
+            self._read(event_object(self._held))
         self._held = b""
 
-    def _read(self, raw: bytes) -> None:
-        if _may_matter(raw):
-            event = event_object(raw)
-            counts = token_counts(event)
-            self._counts |= counts
-            self.is_final = self.is_final or ("output_tokens" in counts and _is_last_count(event))
-            self.error = self.error or error_kind(event)
-
-
-def _is_last_count(event: object) -> bool:
-    """Whether the counts of an event are those of the whole response."""
-    return isinstance(event, dict) and event.get("type") == "message_delta"
+    def _read(self, event: dict[str, Any] | None) -> None:
+        if event is None:
+            return
+        counts = token_counts(event)
+        self._counts |= counts
+        self.is_final = self.is_final or ("output_tokens" in counts and event.get("type") == "message_delta")
+        self.error = self.error or error_kind(event)
 
 
 def _may_matter(stream: bytes) -> bool:

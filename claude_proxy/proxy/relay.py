@@ -210,7 +210,7 @@ async def relayed(
     silence = _Silence(FIRST_EVENT_SECONDS)
     begun, beginning = False, bytearray()
     try:
-        while (chunk := await silence.ends(read)) != b"":
+        while (chunk := await (silence.ends(read) if silence.is_limited else read())) != b"":
             ready = b""
             if chunk is not None:
                 capture.feed(chunk)
@@ -267,8 +267,13 @@ class _Pulse:
         self._limit = limit
         self.beat()
 
+    @property
+    def is_limited(self) -> bool:
+        return self._limit is not None
+
     def beat(self) -> None:
-        self._last = self._loop.time()
+        if self._limit is not None:
+            self._last = self._loop.time()
 
     def left(self) -> float | None:
         return None if self._limit is None else max(0.0, self._last + self._limit - self._loop.time())
@@ -293,11 +298,9 @@ class _Silence(_Pulse):
         super().__init__(limit)
 
     async def ends(self, read: Read) -> bytes | None:
-        """Return the next data; None if nothing arrived within the limit."""
-        if self._limit is None:
-            return await read()
+        """Return the next data; None if nothing arrived within the limit, which there is."""
         if self._timer is None:
-            self._timer = self._loop.call_at(self._last + self._limit, self._run_out)
+            self._timer = self._loop.call_at(self._last + (self._limit or 0.0), self._run_out)
         self._waits = True
         try:
             return await read()

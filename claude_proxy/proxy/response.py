@@ -151,7 +151,8 @@ class ClientResponse:
             await self.charge.passing(data if content is None else content)
         ready = self._cleaned(data)
         if ready:
-            await self._send_body(ready, more=True)
+            self._count(ready)
+            await self._client({"type": "http.response.body", "body": ready, "more_body": True})
 
     def _cleaned(self, data: bytes) -> bytes:
         """Return what can be sent now of a part of the body."""
@@ -303,9 +304,12 @@ class ClientResponse:
             headers = [*headers, *encoded(own)]
         await self._client({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def _send_body(self, data: bytes, *, more: bool) -> None:
+    def _count(self, data: bytes) -> None:
         self._size += len(data)
         self._tail = data[-2:] if len(data) > 1 else (self._tail + data)[-2:]
+
+    async def _send_body(self, data: bytes, *, more: bool) -> None:
+        self._count(data)
         await self._client({"type": "http.response.body", "body": data, "more_body": more})
 
     def _clean(self, refusal: Refusal) -> Refusal:
