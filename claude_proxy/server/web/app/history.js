@@ -203,7 +203,7 @@ export function mount(root, app) {
     fill(numbers, [
       el("details", { key: "periods", ontoggle: () => renderNumbers(periods) }, summary, open && el("div", { class: "card scroll" }, periodTable(shown, periods))),
       shown.total.errors > 0 && el("p", { class: "hint", key: "repeated", text: REPEATED }),
-      shown.since && el("p", { class: "hint", key: "since", text: `The history begins on ${shown.since}.` }),
+      shown.since && el("p", { class: "hint", key: "since", text: `The history begins on ${describe([shown.since], shown.since.includes("T") ? "hour" : "day", shown.zone)[0].name}.` }),
     ].filter(Boolean));
   }
 
