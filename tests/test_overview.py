@@ -6,6 +6,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import structs
@@ -28,6 +29,7 @@ from claude_proxy.usage.used import Counted
 NOW = 1_800_000_000.0
 ADMIN, ANNA = Caller(Role.ADMIN, None, "admin"), Caller(Role.USER, None, "Anna")
 LIMITED = {EVERYTHING: Cooldown(NOW + HOUR, "limit reached: 7d")}
+PAUSED = closed("d", paused=True)
 EMPTY = "The pool is empty: its credential is not usable; it is usable again at Fri 09:00 UTC."
 
 
@@ -52,7 +54,7 @@ def shown(**situation):
         (
             {"pool": [snapshot("a", windows={("", "5h"): Window(0.25, NOW + HOUR, NOW)}), closed(paused=True)]},
             "good",
-            "All is well: the credential is usable, 75 % of the fullest windows is free.",
+            "All is well: the credential is usable (1 more is paused), 75 % of the fullest windows is free.",
         ),
         ({"pool": [closed(paused=True)]}, "good", "All is well; the pool has no credential in use."),
         (
@@ -65,6 +67,11 @@ def shown(**situation):
             "good",
             "All is well: 2 of 2 credentials are usable (1 of them partly rate-limited).",
         ),
+        (
+            {"pool": asked("sonnet opus", of_api("a", "sonnet"), of_api("b", ""), closed("c", paused=True), PAUSED)},
+            "good",
+            "All is well: 2 of 2 credentials are usable (1 of them partly rate-limited; 2 more are paused).",
+        ),
         ({"pool": [of_api("a", "opus")]}, "good", "All is well: the credential is partly rate-limited."),
         (
             {"pool": asked("sonnet", *(of_api(label, "sonnet", NOW + HOUR) for label in "ab"))},
@@ -76,7 +83,7 @@ def shown(**situation):
         (
             {"pool": [snapshot(cooldowns=LIMITED)], "problems": ["x"]},
             "critical",
-            f"{EMPTY} One more thing needs attention.",
+            f"{EMPTY} Also: The files of the pool have errors: x.",
         ),
         (
             {"problems": ["x"], "without_credential": ["m"], "unpriced": {"glm": 1}, "bad_releases": ["y"]},
@@ -105,12 +112,22 @@ def test_a_switched_off_alert_hides_no_shortage():
         ({}, "the pool has no credential in use"),
         ({"pool": [snapshot()]}, "at this pace the pool does not run out within a week"),
         (
-            {"pool": [snapshot(windows=week(0.9)), snapshot()]},
-            "at this pace the pool does not run out within a week, but 1 of 2 credentials becomes full before it resets",
+            {"pool": [snapshot("a", windows=week(0.9)), snapshot()]},
+            "at this pace the pool does not run out within a week, but 1 of 2 credentials becomes full before it resets: a",
         ),
         (
-            {"pool": [snapshot(windows=week(0.9)), snapshot(windows=week(0.8)), snapshot(windows=week(0.1))]},
-            "at this pace the pool does not run out within a week, but 2 of 3 credentials become full before they reset",
+            {"pool": [snapshot("a", windows=week(0.8)), snapshot("b", windows=week(0.9)), snapshot(windows=week(0.1))]},
+            (
+                "at this pace the pool does not run out within a week, but 2 of 3 credentials become full before they reset: "
+                "b and a"
+            ),
+        ),
+        (
+            {"pool": [*(snapshot(label, windows=week(0.9)) for label in "abcdefg"), snapshot(), closed(paused=True)]},
+            (
+                "at this pace the pool does not run out within a week, but 7 of 8 credentials that are not paused become full "
+                "before they reset: a, b, c, d, e and 2 more"
+            ),
         ),
         ({"pool": [snapshot()], "empty_at": NOW}, "the pool is empty"),
         ({"pool": [snapshot()], "empty_at": NOW + DAY}, "at this pace the pool is empty on Sat 08:00 UTC"),
@@ -119,6 +136,14 @@ def test_a_switched_off_alert_hides_no_shortage():
 def test_when_the_pool_is_empty(situation, words):
     """The forecast is a part of a sentence."""
     assert shown(**situation)["empty_in_words"] == words
+
+
+def test_the_days_of_the_sums():
+    """The seven days whose sums alerts have are today and the six before, in the zone of the budgets."""
+    assert shown()["week"] == {"from": "2027-01-09", "to": "2027-01-15"}
+    late = Situation(NOW, zone=ZoneInfo("Pacific/Kiritimati"))
+    assert overview(late, [], {})["week"] == {"from": "2027-01-09", "to": "2027-01-15"}
+    assert overview(late._replace(now=NOW + 3 * HOUR), [], {})["week"]["to"] == "2027-01-16"
 
 
 def test_alerts_as_json():

@@ -61,10 +61,15 @@ def test_a_day(browser, proxy):
     expect(page.get_by_role("button", name="yesterday")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_label("Step").locator("option:checked")).to_have_text("by hour")
     expect(page.locator(".chart").first.locator("figcaption .soft")).to_have_text("24 hours")
+    shown = page.locator(".view-head .soft")
+    expect(shown).to_have_text(re.compile(r"^\w+,? \d+ \w+ \d{4}, all day, by hour, UTC$"))
     earlier = (datetime.now(UTC) - timedelta(20)).date().isoformat()
     page.goto(f"{proxy.url}/pool#/history?from={earlier}&to={earlier}")
     expect(page.locator(".chart").first.locator("figcaption .soft")).to_have_text("1 day")
     expect(page.get_by_label("Step").locator("option:checked")).to_have_text("by day")
+    expect(shown).to_have_text(re.compile(r"^\w+,? \d+ \w+ \d{4}, by day, UTC$"))
+    page.goto(f"{proxy.url}/pool#/history?range=24h")
+    expect(shown).to_have_text(re.compile(r" to now, by hour, UTC$"))
     assert said == []
     page.context.close()
 
@@ -77,7 +82,8 @@ def test_an_unknown_price(browser, proxy):
     costs = page.locator(".chart", has=page.locator(".chart-title", has_text=re.compile("^Cost$")))
     expect(costs.locator(".legend li", has_text=name)).to_contain_text("not known")
     page.goto(f"{proxy.url}/pool#/history?range=30d&by=user")
-    expect(page.locator("table.numbers td", has_text=" +").first).to_have_attribute("title", re.compile("no known price"))
+    cost = page.locator("table.numbers td", has_text=re.compile(r"^at least \$[0-9]")).first
+    expect(cost).to_have_attribute("title", re.compile(r"^[0-9,]+ requests? without a known price$"))
     page.go_back()
     expect(page.get_by_role("columnheader", name="cache hits")).to_have_attribute("aria-sort", "descending")
     assert said == []
@@ -94,9 +100,70 @@ def test_a_failover_is_a_link_to_its_request(browser, proxy):
     expect(page.locator("tr.open")).to_contain_text(" → ".join(names))
     attempts = page.locator("#open-request .attempts li strong").all_text_contents()
     assert names in [attempts[place : place + 2] for place in range(len(attempts))]
-    expect(page.get_by_text(re.compile("Kept since .*; older numbers are in History"))).to_be_visible()
+    words = "The last [0-9]+ requests that match the filters.* Kept since .*; older numbers are in History"
+    expect(page.get_by_text(re.compile(words))).to_be_visible()
     page.get_by_role("button", name="Pause the list").click()
     expect(page.get_by_role("button", name="Continue the list")).to_be_visible()
+    assert said == []
+    page.context.close()
+
+
+def test_a_failover_of_a_model_is_a_link_to_its_request(browser, proxy):
+    """A failover to another model opens its request, and names the attempts as its row does; without one, its user's."""
+    page, said = opened(browser, proxy, "#/credentials")
+    one = next(one for one in get(proxy, "/pool/requests?status=failover&limit=50").json()["requests"] if one["credential"])
+    left, *_ = [attempt["target"] for attempt in one["attempts"]]
+    text = "anthropic/claude-opus-5-5: failed over to zai/glm (HTTP 529)"
+    events = [
+        {"at": at, "user": one["user"], "model": one["requested"], "text": text}
+        for at in (one["at"] + one["seconds"], one["at"] - 600_000)
+    ]
+
+    def changed(route: Route) -> None:
+        if route.request.resource_type != "fetch":
+            route.continue_()
+            return
+        headers = {name: value for name, value in route.request.headers.items() if name != "if-none-match"}
+        response = route.fetch(headers=headers)
+        found = response.json()
+        for request in found.get("requests", ()):
+            if request["id"] == one["id"]:
+                request["attempts"][-1]["target"] = "zai/glm"
+        if "failovers" in found:
+            found["failovers"] = events
+        route.fulfill(status=response.status, json=found)
+
+    page.route(re.compile("/pool(/requests.*)?$"), changed)
+    page.reload()
+    ready(page)
+    page.locator("nav a[data-view=overview]").click()
+    for place in (line(page, "failover"), page.locator("#failovers li").first):
+        expect(place.get_by_role("link")).to_have_text(f"{left} → zai/glm")
+        expect(place).to_contain_text(": anthropic/claude-opus-5-5 failed over (HTTP 529: overloaded)")
+        place.get_by_role("link").click()
+        expect(page).to_have_url(re.compile(re.escape(f"#/requests?status=failover&open={one['id']}")))
+        expect(page.locator("tr.open")).to_contain_text(f"{left} → zai/glm")
+        expect(page.locator("#open-request .attempts li strong").first).to_have_text(left)
+        page.go_back()
+    other = page.locator("#failovers li").nth(1).get_by_role("link")
+    expect(other).to_have_text("anthropic/claude-opus-5-5 → zai/glm")
+    expect(other).to_have_attribute("href", f"#/requests?status=failover&user={one['user']}")
+    page.unroute_all(behavior="ignoreErrors")
+    assert said == []
+    page.context.close()
+
+
+def test_a_price_that_is_missing_is_missing_in_the_same_days(browser, proxy):
+    """The alert about a model without a price opens the days of its number, and both have the same number."""
+    page, said = opened(browser, proxy, "#/")
+    row = page.locator(".alerts li", has_text="No price is known")
+    number = re.search(r": ([0-9]+) responses? of the last seven days", row.inner_text())
+    assert number is not None
+    row.get_by_role("link", name="Who uses it").click()
+    expect(page).to_have_url(re.compile(r"from=\d{4}-\d\d-\d\d&to=\d{4}-\d\d-\d\d&by=user&model=local-coder"))
+    ready(page)
+    cost = page.locator(".tiles div", has=page.locator("dt", has_text=re.compile("^cost$"))).locator("dd")
+    expect(cost).to_have_text(["not known", re.compile(f"^{number[1]} requests? without a known price$")])
     assert said == []
     page.context.close()
 
@@ -116,7 +183,7 @@ def test_a_family_and_what_is_not_drawn(browser, proxy):
     expect(menu.locator("option", has_text="all Opus")).to_have_count(0)
     ready(page)
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="Download CSV").click()
+        page.get_by_role("button", name="CSV: one row per model and day", exact=True).click()
     assert waiting.value.suggested_filename.startswith("claude-proxy-model-claude-opus-4-8-claude-opus-5-5-2")
     page.get_by_role("button", name="claude-opus-5-5 by user").click()
     expect(page).to_have_url(re.compile("by=user"))
@@ -156,7 +223,14 @@ def test_the_worst_credentials(browser, proxy):
     assert shown == sorted(shown, reverse=True)
     assert len(shown) == len(usable) > 5
     expect(page.locator("article.paused .state").first).to_contain_text("paused by the operator since ")
-    expect(page.locator("article.rejected .state").first).to_contain_text(re.compile("tried again at .*; needs a new token: "))
+    rejected = re.compile("will be tried again at .*; needs a new token: ")
+    expect(page.locator("article.rejected .state").first).to_contain_text(rejected)
+    paused = sum(one["state"]["name"] == "paused" for one in found)
+    assert paused > 0
+    summary = re.compile(rf"^[0-9]+ of {len(found)} usable \(.*\b{paused} paused\b.*\), worst first$")
+    expect(page.locator("#pool-summary")).to_have_text(summary)
+    reserved = page.locator("article", has_text="for fatima")
+    expect(reserved).to_contain_text("the last 20 % of each window are kept for fatima")
     assert said == []
     page.context.close()
 
@@ -205,8 +279,9 @@ def test_the_first_screen_answers_what_is_asked_daily(browser, proxy):
         f"{week['slowest']['name']} is slowest, p95 {week['slowest']['first_byte_p95']:.1f} s"
     )
     project = found["project"]
+    without = f"{project['unpriced']:,} request{'' if project['unpriced'] == 1 else 's'} without a price"
     expect(line(page, "project")).to_contain_text(
-        f"{project['name']} cost most: over ${project['usd']:,.2f}, {project['user']['name']}"
+        f"{project['name']} cost most: at least ${project['usd']:,.2f} ({without}), {project['user']['name']}"
     )
     budget = max(pool["budgets"], key=lambda one: one["spent"] / one["limit"])
     expect(line(page, "budget")).to_contain_text(f"{budget['scope']}, {budget['period']} {budget['percent']} % of $")
@@ -219,7 +294,13 @@ def test_the_first_screen_answers_what_is_asked_daily(browser, proxy):
     weeks = {one["label"]: window["utilization"] for one in pool["credentials"] for window in one["windows"]
              if window["name"] == "7d" and one["state"]["name"] not in {"rejected", "paused"}}  # fmt: skip
     fullest = max(weeks, key=lambda label: weeks[label])
-    expect(line(page, "week")).to_contain_text(re.compile(f"{fullest} [0-9]+ %, resets .*(before that|lasts until then)"))
+    outcome = "(will not last: full at|lasts until then)"
+    expect(line(page, "week")).to_contain_text(re.compile(f"{fullest} [0-9]+ %, resets .*{outcome}"))
+    expect(page.locator("#glance [data-line=week] dt")).to_have_text("Fullest week (all models)")
+    paused = sum(one["state"]["name"] == "paused" for one in pool["credentials"])
+    usable, every = pool["pool"]["usable"], len(pool["credentials"])
+    free = f"mean of the fullest windows, without {paused} paused; {usable} of {every} usable"
+    expect(page.locator("#summary")).to_contain_text(free)
     box = page.locator("#glance").bounding_box()
     assert box is not None
     assert box["y"] + box["height"] < 900

@@ -311,21 +311,22 @@ def test_the_csv_is_what_is_shown(browser, proxy):
     """The button saves the lines of GET /pool/history.csv for the view, whose sums are those of the view."""
     page, said = opened(browser, proxy, "#/history?range=30d&by=model&user=anna")
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="Download CSV").click()
+        page.get_by_role("button", name="CSV: one row per model and day", exact=True).click()
     text = waiting.value.path().read_text(encoding="utf-8")
     assert text == get(proxy, "/pool/history.csv?range=30d&by=model&user=anna").text
     assert waiting.value.suggested_filename.endswith(".csv")
     lines = [*csv.DictReader(io.StringIO(text))]
     assert sum(int(line["requests"]) for line in lines) == total(proxy, "range=30d&user=anna")["requests"]
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="Table as CSV").click()
+        page.get_by_role("button", name="CSV: one row per model", exact=True).click()
     sums = [*csv.DictReader(io.StringIO(waiting.value.path().read_text(encoding="utf-8")))]
     rows = page.locator("table.numbers").first.locator("tbody tr")
     assert [line["model"] for line in sums] == rows.locator("th button:first-child").all_text_contents()
     assert [f"{int(line['requests']):,}" for line in sums] == rows.locator("td:nth-child(2)").all_text_contents()
     assert "-sums-" in waiting.value.suggested_filename
     page.get_by_label("Split by").select_option("nothing")
-    expect(page.get_by_role("button", name="Sums as CSV")).to_be_visible()
+    expect(page.get_by_role("button", name="CSV: one row with the sums")).to_be_visible()
+    expect(page.get_by_role("button", name="CSV: one row per day")).to_be_visible()
     assert said == []
     page.context.close()
 
@@ -340,8 +341,14 @@ def test_the_last_requests(browser, proxy):
     expect(rows).to_have_count(100)
     page.get_by_role("button", name="Show 100 more").click()
     expect(rows).to_have_count(200)
+    times = rows.locator("time").evaluate_all(
+        "all => all.map(one => [new Date(one.dateTime).toDateString() === new Date().toDateString(), one.textContent])"
+    )
+    assert [is_today for is_today, text in times] == [re.fullmatch(r"[0-9:]+", text) is not None for _, text in times]
+    expect(page.locator("select[name=rule]")).to_be_visible()
     page.get_by_label("Status").select_option("error")
     expect(page).to_have_url(re.compile("status=error"))
+    expect(page.locator("p.soft[role=status]")).to_contain_text("that match the filters")
     failed = get(proxy, "/pool/requests?limit=100&status=error").json()["requests"]
     expect(rows).to_have_count(len(failed))
     page.get_by_label("Status").select_option("failover")

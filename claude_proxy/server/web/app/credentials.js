@@ -3,7 +3,7 @@
 import { ask, field } from "./dialog.js";
 import { el, fill, say } from "./dom.js";
 import { count, dayOnly, grade, percent, plain, short, time, tokens, whole } from "./format.js";
-import { bar, credentialsOf, evenShare, forecast, pace, reasons, resets, worstFirst } from "./pool.js";
+import { bar, credentialsOf, evenShare, forecast, pace, reasons, resets, usableInWords, worstFirst } from "./pool.js";
 import { sparkline } from "./sparkline.js";
 
 const NOT_USED = "not used yet; Anthropic reports its limits with the first response";
@@ -43,8 +43,7 @@ export function mount(root, app) {
 
   function update() {
     const { data, admin } = app;
-    const { usable, credentials } = data.pool;
-    say(root.querySelector("#pool-summary"), credentials ? `${usable} of ${credentials} usable, worst first` : "");
+    say(root.querySelector("#pool-summary"), data.pool.credentials ? `${usableInWords(data)}, worst first` : "");
     root.querySelector("#add-credential").hidden = !admin;
     order = inOrder(credentialsOf(data), order, list.matches(":hover, :focus-within"));
     fill(list, order.length ? order.map((one) => credential(one, data.now, app)) : [el("p", { class: "soft", text: "The pool has no credentials." })]);
@@ -161,7 +160,10 @@ function setupToken(token) {
 }
 
 function termsOf(terms) {
-  const texts = Object.entries(terms).filter(([name]) => name !== "paused").map(([name, value]) => `${name.replaceAll("_", " ")} ${[value].flat().join(", ")}`);
+  const { reserve, owner } = terms;
+  const kept = reserve && `the last ${percent(reserve)} of each window are kept${owner ? ` for ${owner}` : " free"}`;
+  const others = Object.entries(terms).filter(([name]) => !["paused", "reserve", ...(reserve ? ["owner"] : [])].includes(name));
+  const texts = [kept, ...others.map(([name, value]) => `${name.replaceAll("_", " ")} ${[value].flat().join(", ")}`)].filter(Boolean);
   return texts.length > 0 && el("p", { class: "small soft", text: texts.join("; ") });
 }
 

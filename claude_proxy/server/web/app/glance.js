@@ -33,8 +33,9 @@ const line = (key, title, words) => el("div", { key, "data-line": key }, el("dt"
 const link = (app, text, view, parameters = {}) => el("a", { href: app.href(view, parameters), text });
 const nothing = (text) => [el("span", { class: "soft", text })];
 
-// An amount; it is "over" that if some of its requests have no known price.
-const money = ({ usd: amount, unpriced }) => (unpriced && !amount ? "an unknown amount" : `${unpriced ? "over " : ""}${usd.format(amount)}`);
+// An amount; it is "at least" that if some of its requests have no known price. `all` also says how many these are.
+const money = ({ usd: amount, unpriced }) => (unpriced && !amount ? "an unknown amount" : `${unpriced ? "at least " : ""}${usd.format(amount)}`);
+const all = (sums) => `${money(sums)}${sums.unpriced ? ` (${count(sums.unpriced, "request")} without a price)` : ""}`;
 
 function closed(app) {
   const { credentials, now } = app.data;
@@ -54,8 +55,8 @@ function week(app) {
   const { one, window } = found;
   const outcome = forecast(one, window, now);
   const lasts = outcome === "on track";
-  const course = lasts ? "lasts until then at this pace" : outcome === "full" ? "full until then" : `${outcome}, before that`;
-  return line("week", "Fullest week", [link(app, one.label, "credentials", { show: one.label }),
+  const course = lasts ? "lasts until then at this pace" : outcome === "full" ? "full until then" : `will not last: ${outcome}`;
+  return line("week", "Fullest week (all models)", [link(app, one.label, "credentials", { show: one.label }),
     ` ${percent(window.utilization)}, resets ${time(window.reset, now)} (${relative(window.reset, now)}); `, el("span", { class: lasts ? "" : "bad", text: course })]);
 }
 
@@ -71,8 +72,8 @@ function yesterday(app, found) {
   if (!found) return nothing("nothing was used");
   const { day, models, user } = found;
   const target = { from: day, to: day, by: "user", model: models };
-  if (!app.admin || !user) return [link(app, money(found), "history", target), ` for ${count(found.requests, "request")}`];
-  return [link(app, user.name, "history", target), ` ${money(user)} of ${money(found)}, ${whole.format(user.requests)} of ${count(found.requests, "request")}`];
+  if (!app.admin || !user) return [link(app, all(found), "history", target), ` for ${count(found.requests, "request")}`];
+  return [link(app, user.name, "history", target), ` ${money(user)} of ${all(found)}, ${whole.format(user.requests)} of ${count(found.requests, "request")}`];
 }
 
 function cache(app, found) {
@@ -98,6 +99,6 @@ function failover(app, moved) {
 function project(app, found) {
   if (!found) return nothing("no request named a project");
   const { name, user } = found;
-  return [link(app, name, "history", { range: "30d", by: "user", project: name }), ` cost most: ${money(found)}`,
+  return [link(app, name, "history", { range: "30d", by: "user", project: name }), ` cost most: ${all(found)}`,
     app.admin && user && `, ${user.name} ${money(user)} of it`, "; ", link(app, "all projects", "history", { range: "30d", by: "project" })];
 }

@@ -3,10 +3,10 @@
 
 import { Chart, load } from "./charts.js";
 import { el, fill, say } from "./dom.js";
-import { REPEATED, seconds, short, tokens, usd, whole } from "./format.js";
+import { REPEATED, count, seconds, short, tokens, usd, whole } from "./format.js";
 import { chartsOf } from "./history_charts.js";
 import { OTHER, periodTable, rate, splitTable } from "./history_tables.js";
-import { dayBefore, daysAgo, daysOf, describe, hasHours, today } from "./periods.js";
+import { dayBefore, daysAgo, daysOf, describe, hasHours, spanOf, today } from "./periods.js";
 
 const REFRESH_MS = 60_000;
 const DEFAULT_RANGE = "7d";
@@ -97,8 +97,8 @@ export function mount(root, app) {
     fill(head, [
       el("h2", { text: "History" }),
       el("p", { class: "soft", text: shown ? words(shown) : "" }),
-      el("button", { type: "button", text: by === "none" ? "Sums as CSV" : "Table as CSV", onclick: () => download(true) }),
-      el("button", { type: "button", text: `Download CSV by ${step ?? "period"}`, onclick: () => download(false) }),
+      el("button", { type: "button", text: `CSV: one row ${by === "none" ? "with the sums" : `per ${by}`}`, onclick: () => download(true) }),
+      el("button", { type: "button", text: `CSV: one row per ${by === "none" ? "" : `${by} and `}${step ?? "period"}`, onclick: () => download(false) }),
     ]);
     fill(controls, [
       el("div", { class: "line" },
@@ -175,7 +175,7 @@ export function mount(root, app) {
     const share = total.requests ? total.errors / total.requests : 0;
     fill(tiles, [
       tile("requests", whole.format(total.requests)),
-      tile("cost", total.unpriced && !total.usd ? "not known" : usd.format(total.usd), total.unpriced ? `and ${whole.format(total.unpriced)} without a known price` : ""),
+      tile("cost", total.unpriced && !total.usd ? "not known" : usd.format(total.usd), total.unpriced ? `${total.usd ? "and " : ""}${count(total.unpriced, "request")} without a known price` : ""),
       tile("tokens", short.format(tokens(total)), `${short.format(total.input)} fresh, ${short.format(total.cache_read)} cached, ${short.format(total.cache_write)} written, ${short.format(total.output)} output`),
       tile("cache hit rate", rate(total.cache_hit_rate)),
       tile("first byte", seconds(total.first_byte_p50), `95 % within ${seconds(total.first_byte_p95)}`),
@@ -271,8 +271,7 @@ export function mount(root, app) {
   };
 }
 
-// Returns in words which time is shown, and in which zone: the first and the last period.
+// Returns in words which time is shown, and in which zone.
 function words({ periods, step, zone }) {
-  const described = describe([periods[0], periods.at(-1)], step, zone);
-  return `${described[0].name} to ${described[1].name}, by ${step}, ${zone}`;
+  return `${spanOf(periods, step, zone)}, by ${step}, ${zone}`;
 }

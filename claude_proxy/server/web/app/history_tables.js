@@ -1,12 +1,11 @@
 // The tables of the history: the rows of a split, and the periods. Both have every number of the charts.
 
 import { el } from "./dom.js";
-import { percent, seconds, short, usd, whole } from "./format.js";
+import { count, percent, seconds, short, usd, whole } from "./format.js";
 
 // What is known of no name: the requests beyond the names that are kept apart.
 export const OTHER = "other";
 const BY_COST = "usd.down";
-const UNPRICED = "The sum is larger: some requests have no known price";
 export const rate = (value) => (value === null || value === undefined ? "–" : percent(value));
 
 // The columns of the tables: what is in them, and which of them a narrow screen leaves out unless the rows are sorted by them.
@@ -25,12 +24,12 @@ const COLUMNS = [
 ];
 
 // What the cost of a row does not include; false if it has all of them.
-export const hintOf = (row) => row.unpriced > 0 && row.usd > 0 && UNPRICED;
+export const hintOf = (row) => row.unpriced > 0 && row.usd > 0 && `${count(row.unpriced, "request")} without a known price`;
 
-// "$12.50"; of requests without a known price, that there is more.
+// "$12.50"; "at least" that if some requests have no known price.
 export function money(row) {
   if (row.unpriced && !row.usd) return "not known";
-  return `${usd.format(row.usd)}${row.unpriced ? " +" : ""}`;
+  return `${row.unpriced ? "at least " : ""}${usd.format(row.usd)}`;
 }
 
 // Returns the share of the input that was read from the cache; null without any input.

@@ -4,7 +4,7 @@ import { el, fill, svg } from "./dom.js";
 import { linked } from "./failovers.js";
 import { REPEATED, capital, count, dated, grade, limit, percent, short, time, tokens, usd, whole } from "./format.js";
 import { glance } from "./glance.js";
-import { bar, binding, credentialsOf, fullest, isUsed, outlook, roomOf, stateInWords, worstFirst } from "./pool.js";
+import { bar, binding, credentialsOf, fullest, isUsed, outlook, roomOf, stateInWords, usableInWords, worstFirst } from "./pool.js";
 
 const BRIEF = 8;
 const EVENTS = 8;
@@ -102,6 +102,7 @@ function tile(title, value, kind = "", below = "") {
 
 function tiles({ data, admin }) {
   const { pool, running, overview } = data;
+  const paused = data.credentials.filter(({ state }) => state.name === "paused").length;
   const { known, room } = roomOf(data);
   const today = sum(data.models, "today", "requests");
   const failed = sum(data.models, "today", "errors");
@@ -109,7 +110,7 @@ function tiles({ data, admin }) {
   return [
     running && tile(admin ? "Requests now" : "Your requests now", whole.format(running.requests), "", users ? `of ${count(users, "user")}` : ""),
     tile("Free in the pool", room === null ? "–" : known ? percent(room) : "not known yet", room === null || !known ? "" : room < 0.2 ? "bad" : room < 0.5 ? "warn" : "good",
-      room === null || !known ? `${pool.usable} of ${pool.credentials} usable` : `mean of each credential's fullest window; ${pool.usable} of ${pool.credentials} usable`),
+      room === null || !known ? usableInWords(data) : `mean of the fullest windows${paused ? `, without ${paused} paused` : ""}; ${pool.usable} of ${pool.credentials} usable`),
     tile(admin ? "Requests today" : "Your requests today", whole.format(today), "", failed ? [el("span", { class: "bad", text: count(failed, "error") })] : "no errors"),
     ...(overview?.money ? PERIODS.map(([name, period, title]) => money(title, overview.money[name], budgetOf(data, period, admin), data.now)) : []),
   ];
@@ -140,13 +141,13 @@ const PLACES = {
   "pool-empty": POOL, "pool-low": POOL, "no-credential": POOL,
   budget: () => ["budgets", {}, "Show what is spent"],
   "error-rate": () => ["requests", { status: "error" }, "Show those that failed"],
-  "unpriced-model": (model) => ["history", { range: "7d", by: "user", model }, "Who uses it"],
+  "unpriced-model": (model, { overview }) => ["history", { ...(overview?.week ?? { range: "7d" }), by: "user", model }, "Who uses it"],
 };
 
 function placeOf({ key }, app) {
   const [rule, ...name] = key.split(":");
   if (!Object.hasOwn(PLACES, rule)) return false;
-  const [target, parameters, text] = PLACES[rule](name.join(":"));
+  const [target, parameters, text] = PLACES[rule](name.join(":"), app.data);
   return el("a", { href: app.href(target, parameters), text });
 }
 

@@ -1,7 +1,8 @@
 // The periods of the history in words. A day is a day of the proxy's time zone, whatever the browser's is; an hour, which the
 // data names in UTC, is shown in that zone, too.
 
-const DAY = 86400e3;
+const HOUR = 3600e3;
+const DAY = 24 * HOUR;
 // So many days can be shown by hour, and for so many days back the history has hours.
 const DAYS_BY_HOUR = 7;
 const HOUR_DAYS = 8;
@@ -31,6 +32,17 @@ function hours(periods, zone) {
     const of = Number(number.format(date)) % 24;
     return { name: hour.format(date), short: (of === 0 ? shortDay : clock).format(date), rank: of === 0 ? 2 : of === 12 ? 1 : 0 };
   });
+}
+
+// Returns in words the time of some periods, which ends with the last one; "now" if that has not ended.
+export function spanOf(periods, step, zone, now = Date.now()) {
+  const [first, last] = [periods[0], periods.at(-1)];
+  if (step !== "hour") return [...new Set(describe([first, last], step, zone).map(({ name }) => name))].join(" to ");
+  const end = new Date(Date.parse(`${last}:00Z`) + HOUR);
+  const [from, to] = hours([first, end.toISOString().slice(0, 13)], zone);
+  const isDay = from.rank === 2 && to.rank === 2 && daysOf(first, zone)[0] === daysOf(last, zone)[0];
+  if (isDay && end <= now) return `${formats(zone).day.format(new Date(`${first}:00Z`))}, all day`;
+  return `${from.name} to ${end > now ? "now" : to.name}`;
 }
 
 const made = new Map();

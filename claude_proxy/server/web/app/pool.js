@@ -40,6 +40,13 @@ export function binding(one) {
 // Whether requests may use a credential.
 export const isUsed = ({ state }) => !["rejected", "expired", "paused"].includes(state.name);
 
+// How many credentials are usable, and what the others are: "9 of 12 usable (2 paused, 1 rejected)".
+export function usableInWords({ pool, credentials }) {
+  const others = RANKS.slice(0, -1).map((name) => [name, credentials.filter(({ state }) => state.name === name).length]);
+  const named = others.filter(([name, amount]) => amount > 0 && name !== "partly rate-limited").map(([name, amount]) => `${amount} ${name}`);
+  return `${pool.usable} of ${pool.credentials} usable${named.length ? ` (${named.join(", ")})` : ""}`;
+}
+
 // The room left in the pool, and whether it is known: without any window, only a cooldown is.
 export function roomOf({ pool, credentials }) {
   const room = pool.headroom;
@@ -89,7 +96,7 @@ const since = ({ since: at }, now) => (at ? ` since ${time(at, now)}` : "");
 // When a rejected credential is tried again, and what it needs to work; a new token does not cure an unpaid account.
 function nextTest(one, { until, reason }, now) {
   const needed = one.login ? "login" : one.kind === "API key" ? "key" : "token";
-  return `tried again at ${time(until, now)}${UNPAID.test(reason) ? "" : `; needs a new ${needed}`}`;
+  return `will be tried again at ${time(until, now)}${UNPAID.test(reason) ? "" : `; needs a new ${needed}`}`;
 }
 
 // Whether a credential was rejected, and has reported no window since: every good response of a plan reports its windows.

@@ -55,7 +55,6 @@ export function mount(root, app) {
   let asked = null; // the query of what is shown
   let address = null;
   let isLive = true;
-  let hasRules = false; // whether a rule has decided of a request that was shown
   let ended = false;
   let failure = "";
   let typing = 0;
@@ -139,7 +138,7 @@ export function mount(root, app) {
       (app.admin || value("user")) && picker("user", "User", names("user")),
       picker("model", "Model", names("model")),
       picker("credential", "Credential", names("credential")),
-      (hasRules ||= namesOf("rule").length + value("rule").length > 0) && picker("rule", "Rule", names("rule")),
+      picker("rule", "Rule", names("rule")),
       picker("lane", "Lane", [["", "all"], ...LANES.map((lane) => [lane, lane])]),
       picker("status", "Status", Object.entries(STATUSES)),
       FILTERS.some((name) => value(name)) && el("button", { key: "all", type: "button", text: "Show all", onclick: () => app.go(Object.fromEntries([...FILTERS, "open"].map((name) => [name, null]))) }),
@@ -167,11 +166,10 @@ export function mount(root, app) {
     renderForm();
     const shown = [...requests.values()];
     const open = app.state.query.get("open");
-    const what = app.admin ? "" : "your ";
     const now = running ? `${count(running, "request")} running now. ` : "";
     const filtered = FILTERS.some((name) => app.state.query.get(name));
-    const fit = filtered ? ` that fit${shown.length === 1 ? "s" : ""}` : "";
-    const words = shown.length ? `The last ${count(shown.length, "request").replace(/^1 /, "")}${fit}${next ? "; there are older ones" : ""}.` : asked === query() && `No ${what}request ${filtered ? "fits" : "yet"}.`;
+    const fit = filtered ? ` that match${shown.length === 1 ? "es" : ""} the filters` : "";
+    const words = shown.length ? `The last ${count(shown.length, "request").replace(/^1 /, "")}${fit}${next ? "; there are older ones" : ""}.` : asked === query() && `No request${app.admin ? "" : " of yours"} ${filtered ? "matches the filters" : "yet"}.`;
     const kept = keptSince && words ? ` Kept since ${time(keptSince, Date.now() / 1000)}; older numbers are in History.` : "";
     say(status, failure || `${now}${words || ""}${kept}`);
     status.classList.toggle("bad", Boolean(failure));
@@ -192,7 +190,8 @@ export function mount(root, app) {
   const dollars = (amount) => (amount > 0 && amount < 1 ? small : large).format(amount);
   const cost = (one) => (one.usd === null || one.usd === undefined ? "–" : dollars(one.usd));
   const endOf = (one) => one.at + one.seconds; // the order of the list
-  const newer = (at) => (Date.now() / 1000 - at < 43200 ? moment : dated).format(new Date(at * 1000));
+  // Without a date, a time is of today.
+  const newer = (at) => (new Date(at * 1000).toDateString() === new Date().toDateString() ? moment : dated).format(new Date(at * 1000));
 
   function row(one, isOpen) {
     const retried = one.attempts.length > 1;
