@@ -138,7 +138,7 @@ function windowOf(one, window, now) {
 }
 
 function usageOf(one) {
-  const head = (text) => el("th", { scope: "col", text });
+  const head = (text) => el("th", { scope: "col", text, title: "A request counts for the credential that was used last; a limit after which another one was used is a failover." });
   const row = (name, sums) => el("tr", {}, el("th", { scope: "row", text: name }),
     el("td", { text: whole.format(sums.requests) }), el("td", { text: short.format(tokens(sums)) }),
     el("td", { class: sums.errors ? "bad" : "", text: whole.format(sums.errors) }));

@@ -205,6 +205,7 @@ function models(app) {
         el("td", { class: row.today.errors ? "bad" : "", text: whole.format(row.today.errors) }), el("td", { text: whole.format(row.week.requests) })))
         : [el("tr", {}, el("td", { colspan: 5, class: "soft", text: "nothing yet" }))])))),
     rows.length > 0 && el("p", { class: "hint", text: "7 days: today and the six days before. In the history, 7 days are the 168 hours until now." }),
+    rows.some((row) => row.name === "other") && el("p", { class: "hint", text: "other: models that only a pattern of config.yaml names and that have not responded, and names beyond the limit of the list." }),
     rows.some((row) => row.today.errors) && el("p", { class: "hint", text: REPEATED }),
   ];
 }
