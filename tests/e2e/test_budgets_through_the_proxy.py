@@ -338,6 +338,15 @@ def test_the_page_shows_and_changes_budgets(browser, replicas, width):
     page.get_by_role("button", name="Change", exact=True).click()
     expect(page.locator("#budget-outcome")).to_have_text("For user:gina, config.yaml applies again.")
     expect(row).to_have_count(0)
+    page.get_by_role("button", name="Change a budget").click()
+    page.get_by_label("Scope").fill("user:gima")
+    page.get_by_label("Amounts in USD").fill("week=1")
+    page.get_by_label("Until").fill("tomorrow")
+    page.get_by_role("button", name="Change", exact=True).click()
+    warned = "The budget of user:gima was changed. No user is called gima; did you mean gina?"
+    expect(page.locator("#budget-outcome.warn")).to_contain_text(warned)
+    assert contrasts(page) == []
+    assert change(replicas[0], "user:gima").json()["done"] == "unset"
     assert [text for text in said if "400" not in text] == []
     page.context.close()
     own = opened(browser, replicas[1], [], token_of("ben"), width)

@@ -27,8 +27,9 @@ export function mount(root, app) {
     if (!button) return;
     const result = await change(app, button.dataset.scope ?? "");
     if (!result) return;
-    outcome.className = "outcome good";
-    outcome.textContent = result.done === "set" ? `The budget of ${result.scope} was changed.` : `For ${result.scope}, config.yaml applies again.`;
+    const done = result.done === "set" ? `The budget of ${result.scope} was changed.` : `For ${result.scope}, config.yaml applies again.`;
+    outcome.className = `outcome ${result.warning ? "warn" : "good"}`;
+    outcome.textContent = [done, result.warning].filter(Boolean).join(" ");
   });
 
   function update() {
