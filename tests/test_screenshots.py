@@ -39,7 +39,7 @@ SIGN_IN = {
 VIEWS = {
     "pool": ("What to do", "Credentials, worst first", "Last failovers"),
     "credentials": ("Credentials", "resets", "the even pace"),
-    "history": ("Requests", "Cost", "Tokens", "Cache hit rate", "First byte, p95", "Errors", "Failovers", "CSV"),
+    "history": ("Requests", "Cost", "Tokens", "Cache hit rate", "First byte, p95", "Errors", "Failovers", "CSV: one row per"),
     "requests": ("Search", "Attempts", "request-id", "first byte"),
     "budgets": ("Budgets",),
 }
